@@ -1,0 +1,23 @@
+# What a developer runs. `make test` is all that CI runs, too.
+
+SHELL := /bin/bash
+.DELETE_ON_ERROR:
+.PHONY: test deps lint unit build
+
+test: deps lint unit
+
+# Installs what the tests need and is not there yet; fast when nothing is missing.
+deps:
+	scripts/test-deps.sh
+
+lint:
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	cargo check --locked -p countersign-protocol --no-default-features
+	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked
+
+unit:
+	cargo test --workspace --locked
+
+build:
+	cargo build --release --locked
