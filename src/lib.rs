@@ -1,1 +1,26 @@
-//! Countersign: the sidecar. Its rooms follow.
+//! Countersign: a sidecar that signs what an app sends to Alipay+ and verifies what comes back.
+//!
+//! The rooms, from the top; each may call those behind it and never one before it
+//! (`tests/architecture.rs` holds this):
+//!
+//! ```text
+//! cli → app → config → {egress | admin | sandbox} → upstream → net → {http | keys}
+//!     → exchange → telemetry → clock
+//! ```
+//!
+//! The flow: app → `net` accepts → `egress` routes, buffers, signs → `upstream` sends, buffers →
+//! `egress` verifies → app. The bytes of the protocol are in the crate `countersign-protocol`.
+
+pub mod admin;
+pub mod app;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod egress;
+pub mod exchange;
+pub mod http;
+pub mod keys;
+pub mod net;
+pub mod sandbox;
+pub mod telemetry;
+pub mod upstream;

@@ -1,0 +1,142 @@
+//! The port for operators: liveness, readiness, metrics, a page for a person, and the drain.
+//!
+//! Shows nothing secret: client ids, key fingerprints and routes only. Says ready when keys are
+//! loaded, listeners are bound and no drain has begun, whatever the gateway does. Refuses `POST
+//! /drain` from a web page, so that a browser on the same machine cannot stop the sidecar.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use ::http::header::{ALLOW, CONTENT_TYPE, ORIGIN};
+use ::http::{HeaderValue, Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
+
+use crate::http::Body;
+use crate::http::body::full;
+use crate::keys::Keyring;
+use crate::net::drain::{Drain, Phase};
+use crate::net::serve::Service;
+use crate::telemetry::Metrics;
+
+/// What the configuration says of the admin port.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where it listens.
+    pub listen: SocketAddr,
+}
+
+/// Answers operators.
+#[derive(Debug)]
+pub struct Admin {
+    /// What is shown at `/metrics`.
+    pub metrics: Metrics,
+    /// Whose keys are shown.
+    pub keyring: Arc<Keyring>,
+    /// What decides readiness, and what `POST /drain` begins.
+    pub drain: Drain,
+    /// Lines about routes and addresses for the page.
+    pub summary: Vec<String>,
+}
+
+impl Service for Admin {
+    async fn answer(&self, request: Request<Incoming>, _local: SocketAddr) -> Response<Body> {
+        let get = matches!(*request.method(), Method::GET | Method::HEAD);
+        match (request.uri().path(), get) {
+            ("/livez", true) => text(StatusCode::OK, "ok\n"),
+            ("/readyz", true) => self.ready(),
+            ("/metrics", true) => self.metrics(),
+            ("/", true) => self.page(),
+            ("/drain", false) if request.method() == Method::POST => self.drain(&request),
+            ("/drain", _) => not_allowed("POST"),
+            ("/livez" | "/readyz" | "/metrics" | "/", false) => not_allowed("GET, HEAD"),
+            _ => text(
+                StatusCode::NOT_FOUND,
+                "try /, /livez, /readyz, /metrics or POST /drain\n",
+            ),
+        }
+    }
+}
+
+impl Admin {
+    fn ready(&self) -> Response<Body> {
+        match self.drain.phase() {
+            Phase::Serving => text(StatusCode::OK, "ready\n"),
+            _ => text(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
+        }
+    }
+
+    fn metrics(&self) -> Response<Body> {
+        match self.metrics.render() {
+            Ok(metrics) => typed(
+                StatusCode::OK,
+                "text/plain; version=0.0.4; charset=utf-8",
+                metrics,
+            ),
+            Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, &format!("{error}\n")),
+        }
+    }
+
+    fn drain(&self, request: &Request<Incoming>) -> Response<Body> {
+        if request.headers().contains_key(ORIGIN) {
+            return text(StatusCode::FORBIDDEN, "not from a web page\n");
+        }
+        self.drain.enter(Phase::Draining);
+        text(StatusCode::ACCEPTED, "draining\n")
+    }
+
+    fn page(&self) -> Response<Body> {
+        let state = if self.drain.phase() == Phase::Serving {
+            "ready"
+        } else {
+            "draining"
+        };
+        let keys = items(self.keyring.facts().iter().map(ToString::to_string));
+        let lines = items(self.summary.iter().cloned());
+        let version = env!("CARGO_PKG_VERSION");
+        let page = format!(
+            "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\">\
+             <meta name=\"viewport\" content=\"width=device-width\"><title>Countersign</title>\
+             <style>body{{font:16px/1.5 system-ui,sans-serif;max-width:60em;margin:2em auto;\
+             padding:0 1em}}code,li{{overflow-wrap:anywhere}}</style>\
+             <h1>Countersign {version}: {state}</h1>\n<h2>Traffic</h2><ul>\n{lines}\n</ul>\n\
+             <h2>Keys</h2><ul>\n{keys}\n</ul>\n<p><a href=\"/metrics\">metrics</a> · \
+             <a href=\"/readyz\">readyz</a> · <a href=\"/livez\">livez</a></p></html>\n"
+        );
+        typed(StatusCode::OK, "text/html; charset=utf-8", page)
+    }
+}
+
+fn text(status: StatusCode, body: &str) -> Response<Body> {
+    typed(status, "text/plain; charset=utf-8", body.to_owned())
+}
+
+fn typed(status: StatusCode, media_type: &'static str, body: String) -> Response<Body> {
+    let mut response = Response::new(full(body));
+    *response.status_mut() = status;
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+    response
+}
+
+fn not_allowed(methods: &'static str) -> Response<Body> {
+    let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "method not allowed\n");
+    response
+        .headers_mut()
+        .insert(ALLOW, HeaderValue::from_static(methods));
+    response
+}
+
+/// Items of an HTML list.
+fn items(lines: impl Iterator<Item = String>) -> String {
+    let items: Vec<String> = lines
+        .map(|line| format!("<li>{}</li>", escape(&line)))
+        .collect();
+    items.join("\n")
+}
+
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('"', "&quot;")
+}

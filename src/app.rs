@@ -1,0 +1,252 @@
+//! Puts the rooms together and starts them in order.
+//!
+//! First everything that can be wrong is found ([`prepare`]), then all listeners are bound, and only
+//! then is anything served; so a start either succeeds whole or leaves nothing behind. Called by
+//! `cli` and by the tests.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
+
+use crate::admin::Admin;
+use crate::clock::Clock;
+use crate::config::{Config, Limits};
+use crate::egress::Egress;
+use crate::exchange::Ids;
+use crate::http::Budget;
+use crate::keys::Keyring;
+use crate::net::drain::{self, Drain, Phase};
+use crate::net::listener::{BindError, bind};
+use crate::net::serve::{Server, Settings};
+use crate::net::{task, tls};
+use crate::telemetry::Metrics;
+use crate::upstream::{Connector, OwnAddresses, Upstream};
+
+/// The largest request head, in bytes.
+const HEAD_LIMIT: usize = 64 * 1024;
+
+/// Everything that could be wrong was looked at and is right.
+#[derive(Debug)]
+pub struct Prepared {
+    config: Config,
+    keyring: Arc<Keyring>,
+    tls: rustls::ClientConfig,
+}
+
+impl Prepared {
+    /// What was loaded, one line each, nothing secret.
+    pub fn summary(&self) -> Vec<String> {
+        let mut lines = traffic(&self.config);
+        lines.extend(self.keyring.facts().iter().map(|key| format!("key: {key}")));
+        lines
+    }
+}
+
+/// A sidecar that runs.
+#[derive(Debug)]
+pub struct Running {
+    /// Where egress listens.
+    pub egress: Option<SocketAddr>,
+    /// Where operators are answered.
+    pub admin: Option<SocketAddr>,
+    /// Begins and watches its end.
+    pub drain: Drain,
+    /// The metrics it counts in.
+    pub metrics: Metrics,
+    traffic: Vec<JoinHandle<()>>,
+    operators: Option<(Drain, JoinHandle<()>)>,
+    times: drain::Config,
+}
+
+/// Why a sidecar did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A listener could not be opened.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The metrics could not be set up.
+    #[error("metrics cannot be set up: {0}")]
+    Metrics(#[from] prometheus::Error),
+}
+
+/// Loads all a sidecar needs: keys, certificates.
+///
+/// # Errors
+/// Every problem, one line each.
+pub fn prepare(config: Config) -> Result<Prepared, Vec<String>> {
+    let mut problems = Vec::new();
+    let keyring = Keyring::load(&config.keys).map_err(|errors| {
+        problems.extend(
+            errors
+                .iter()
+                .map(|error| format!("{}: {error}", error.place())),
+        );
+    });
+    let tls = tls::roots(config.extra_roots.as_deref())
+        .and_then(tls::client)
+        .map_err(|error| {
+            problems.push(format!("{}: upstream_tls.ca_file: {error}", config.source));
+        });
+    match (keyring, tls) {
+        (Ok(keyring), Ok(tls)) => Ok(Prepared {
+            config,
+            keyring: Arc::new(keyring),
+            tls,
+        }),
+        _ => Err(problems),
+    }
+}
+
+/// Binds all listeners and serves.
+///
+/// # Errors
+/// [`StartError`]; nothing is left listening then.
+pub async fn start(prepared: Prepared, clock: Clock) -> Result<Running, StartError> {
+    let Prepared {
+        config,
+        keyring,
+        tls,
+    } = prepared;
+    let metrics = Metrics::new()?;
+    keyring.publish(&metrics, &clock);
+    let egress = match &config.egress {
+        Some(egress) => Some(bind("egress.listen", egress.listen).await?),
+        None => None,
+    };
+    let admin = match &config.admin {
+        Some(admin) => Some(bind("admin.listen", admin.listen).await?),
+        None => None,
+    };
+    let address = |listener: &Option<tokio::net::TcpListener>| {
+        listener
+            .as_ref()
+            .and_then(|listener| listener.local_addr().ok())
+    };
+    let (egress_address, admin_address) = (address(&egress), address(&admin));
+    let own = OwnAddresses::default();
+    own.set(
+        [egress_address, admin_address]
+            .into_iter()
+            .flatten()
+            .collect(),
+    );
+
+    let drain = Drain::new();
+    let settings = |name, limits: Limits| Settings {
+        connections: limits.connections,
+        head_timeout: HEAD_TIMEOUT,
+        head_limit: HEAD_LIMIT,
+        tls: None,
+        open: metrics.connections.with_label_values(&[name]),
+    };
+    let mut traffic_tasks = Vec::new();
+    if let (Some(listener), Some(section)) = (egress, &config.egress) {
+        let gauge = metrics.buffered.with_label_values::<&str>(&[]);
+        let budget = Budget::new(config.limits.buffered, gauge);
+        let ids = Arc::new(Ids::new());
+        let connector = Connector::new(tls, own, metrics.clone());
+        let service = Egress {
+            routes: section.routes.clone(),
+            keyring: Arc::clone(&keyring),
+            upstream: Upstream::new(connector, budget.clone()),
+            clock,
+            budget,
+            slots: Semaphore::new(config.limits.exchanges),
+            body_timeout: section.request_timeout,
+            metrics: metrics.clone(),
+            pseudonym: format!("countersign-{}", ids.instance()),
+            ids,
+            drain: drain.clone(),
+        };
+        let server = Server::new(listener, settings("egress", config.limits));
+        traffic_tasks.push(task::spawn(server.run(service, drain.clone())));
+    }
+    let operators = admin.map(|listener| {
+        let service = Admin {
+            metrics: metrics.clone(),
+            keyring,
+            drain: drain.clone(),
+            summary: traffic(&config),
+        };
+        // Its own drain: operators can still ask while the traffic ends.
+        let own_drain = Drain::new();
+        let server = Server::new(listener, settings("admin", config.limits));
+        (
+            own_drain.clone(),
+            task::spawn(server.run(service, own_drain)),
+        )
+    });
+    Ok(Running {
+        egress: egress_address,
+        admin: admin_address,
+        drain,
+        metrics,
+        traffic: traffic_tasks,
+        operators,
+        times: config.drain,
+    })
+}
+
+/// How long a request head may take. Also ends connections without a request, so it is longer than
+/// any client keeps one by default (Java 5 s, Node 5 s, most pools under a minute).
+const HEAD_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(75);
+
+impl Running {
+    /// Takes a drain that has begun to its end. Returns whether everything in flight was finished
+    /// before the deadline.
+    pub async fn finish(self) -> bool {
+        let traffic = self.traffic;
+        let finished = async move {
+            for server in traffic {
+                // A server task that panicked has nothing left to finish.
+                let _ended = server.await;
+            }
+        };
+        let in_time = self.drain.run(self.times, finished).await;
+        if let Some((drain, server)) = self.operators {
+            drain.enter(Phase::Closing);
+            server.abort();
+        }
+        in_time
+    }
+}
+
+/// The routes in words.
+fn traffic(config: &Config) -> Vec<String> {
+    let mut lines = Vec::new();
+    if let Some(egress) = &config.egress {
+        lines.push(format!("egress: listens on {}", egress.listen));
+        for route in &egress.routes.routes {
+            let hosts: Vec<_> = route.hosts.iter().map(ToString::to_string).collect();
+            let upstream = match &route.upstream {
+                Some(origin) => origin.to_string(),
+                None if route.accelerate => "the accelerated host over https".to_owned(),
+                None => "the host asked for over https".to_owned(),
+            };
+            lines.push(format!(
+                "egress route {}: {} signed as {}, sent to {upstream}, verify {}",
+                route.name,
+                hosts.join(" "),
+                route.identity,
+                route.verify
+            ));
+        }
+        let default_host = egress.routes.default_host.as_ref().map(ToString::to_string);
+        lines.push(format!(
+            "egress: requests addressed to the sidecar itself go to {}; other hosts: {:?}",
+            default_host
+                .as_deref()
+                .unwrap_or("nowhere (egress.default_host is not set)"),
+            egress.routes.unmatched
+        ));
+    }
+    if config.ingress {
+        lines.push("ingress: CONFIGURED BUT NOT SERVED by this version".to_owned());
+    }
+    if let Some(admin) = &config.admin {
+        lines.push(format!("admin: listens on {}", admin.listen));
+    }
+    lines
+}

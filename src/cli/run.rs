@@ -1,0 +1,210 @@
+//! `run`: the sidecar.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::Args;
+use countersign_protocol::{ClientId, KeyVersion, Offset};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::{info, warn};
+
+use super::{Failure, environment, runtime};
+use crate::app::{self, Prepared, Running};
+use crate::clock::Clock;
+use crate::config::{self, Config};
+use crate::net::drain::{self, Phase};
+use crate::telemetry::log;
+use crate::upstream::{Host, Origin};
+use crate::{admin, keys};
+
+/// The configuration file used when none is named.
+const DEFAULT_FILE: &str = "/etc/countersign/config.yaml";
+
+/// Run the sidecar.
+///
+/// With --client-id, --private-key and --alipay-public-key no file is needed. Otherwise the file is
+/// --config, the environment variable `COUNTERSIGN_CONFIG`, or /etc/countersign/config.yaml.
+///
+/// SIGTERM or POST /drain drains: readiness off, a grace, no new connections, in-flight finished,
+/// exit 0. SIGINT skips the grace. A second signal ends at once.
+#[derive(Args, Debug)]
+pub struct Run {
+    #[command(flatten)]
+    source: Source,
+    /// How log lines look.
+    #[arg(long, value_enum, default_value_t, env = "COUNTERSIGN_LOG_FORMAT")]
+    log_format: log::Format,
+    /// What is logged: error, warn, info, debug, or a filter like countersign=debug.
+    #[arg(long, default_value = "info", env = "COUNTERSIGN_LOG")]
+    log_level: String,
+}
+
+/// Where the configuration comes from.
+#[derive(Args, Debug)]
+pub struct Source {
+    /// The configuration file.
+    #[arg(long, value_name = "FILE", conflicts_with = "without_file")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    flags: Option<Flags>,
+}
+
+/// A configuration without a file.
+#[derive(Args, Debug)]
+#[group(id = "without_file", multiple = true)]
+struct Flags {
+    /// The client id Alipay+ gave the partner.
+    #[arg(long, required = false, requires_all = ["private_key", "alipay_public_key"])]
+    client_id: ClientId,
+    /// The partner's private key.
+    #[arg(long, value_name = "FILE", required = false, requires = "client_id")]
+    private_key: PathBuf,
+    /// Alipay+'s public key.
+    #[arg(long, value_name = "FILE", required = false, requires = "client_id")]
+    alipay_public_key: PathBuf,
+    /// The version of both keys.
+    #[arg(long, default_value = "1", requires = "client_id")]
+    key_version: KeyVersion,
+    /// Where egress listens.
+    #[arg(long, value_name = "ADDRESS", default_value = config::EGRESS, requires = "client_id")]
+    egress_listen: SocketAddr,
+    /// Where operators are answered.
+    #[arg(long, value_name = "ADDRESS", default_value = config::ADMIN, requires = "client_id")]
+    admin_listen: SocketAddr,
+    /// The gateway for requests addressed to the sidecar itself
+    /// [default: open-sea-global.alipayplus.com]
+    #[arg(long, value_name = "HOST", requires = "client_id")]
+    default_host: Option<Host>,
+    /// Send signed requests here instead, such as to a sandbox.
+    #[arg(long, value_name = "URL", requires = "client_id")]
+    upstream: Option<Origin>,
+    /// A file with CA certificates trusted besides the system's.
+    #[arg(long, value_name = "FILE", requires = "client_id")]
+    upstream_ca: Option<PathBuf>,
+}
+
+impl Run {
+    /// Runs until drained.
+    pub(super) fn execute(self) -> Result<(), Failure> {
+        let prepared = self.source.prepare()?;
+        let runtime = runtime()?;
+        runtime.block_on(async {
+            let summary = prepared.summary();
+            let running = app::start(prepared, Clock::system())
+                .await
+                .map_err(Failure::other)?;
+            log::install(self.log_format, &self.log_level);
+            announce(&running, &summary);
+            serve(running).await;
+            Ok(())
+        })
+    }
+}
+
+impl Source {
+    /// Loads everything `run` needs.
+    pub(super) fn prepare(self) -> Result<Prepared, Failure> {
+        let config = match self.flags {
+            Some(flags) => flags.into_config()?,
+            None => config::load(&named_file(self.config)).map_err(Failure::Usage)?,
+        };
+        app::prepare(config).map_err(Failure::Usage)
+    }
+}
+
+fn named_file(argument: Option<PathBuf>) -> PathBuf {
+    argument
+        .or_else(|| environment("COUNTERSIGN_CONFIG").map(PathBuf::from))
+        .unwrap_or_else(|| PathBuf::from(DEFAULT_FILE))
+}
+
+impl Flags {
+    fn into_config(self) -> Result<Config, Failure> {
+        let key = |file, flag: &str| keys::KeyConfig {
+            file,
+            key_version: self.key_version,
+            passphrase_file: None,
+            place: flag.to_owned(),
+        };
+        let identity = keys::IdentityConfig {
+            client_id: self.client_id.clone(),
+            signing_key: key(self.private_key, "--private-key"),
+            verification_keys: vec![key(self.alipay_public_key, "--alipay-public-key")],
+            time_offset: Offset::default(),
+        };
+        let mut egress =
+            config::egress::without_file(self.egress_listen, self.default_host, &self.client_id)
+                .ok_or_else(|| Failure::other("the built-in route is broken"))?;
+        for route in &mut egress.routes.routes {
+            route.upstream.clone_from(&self.upstream);
+        }
+        Ok(Config {
+            source: "arguments".to_owned(),
+            keys: keys::Config {
+                identities: vec![identity],
+            },
+            egress: Some(egress),
+            ingress: false,
+            admin: Some(admin::Config {
+                listen: self.admin_listen,
+            }),
+            extra_roots: self.upstream_ca,
+            limits: config::Limits::default(),
+            drain: drain::Config::default(),
+        })
+    }
+}
+
+fn announce(running: &Running, summary: &[String]) {
+    for line in summary {
+        if line.contains("NOT SERVED") {
+            warn!("{line}");
+        } else {
+            info!("{line}");
+        }
+    }
+    let address = |address: Option<SocketAddr>| address.map(|address| address.to_string());
+    info!(
+        egress = address(running.egress),
+        admin = address(running.admin),
+        "ready"
+    );
+}
+
+/// Waits for the order to stop, then drains.
+async fn serve(running: Running) {
+    let drain = running.drain.clone();
+    let begun = tokio::select! {
+        () = signalled(SignalKind::terminate()) => "SIGTERM",
+        () = signalled(SignalKind::interrupt()) => {
+            // Somebody at a terminal: nobody else has to be given time to notice.
+            drain.enter(Phase::Closing);
+            "SIGINT"
+        }
+        () = drain.reached(Phase::Draining) => "POST /drain",
+    };
+    drain.enter(Phase::Draining);
+    info!(cause = begun, "draining");
+    let in_time = tokio::select! {
+        in_time = running.finish() => in_time,
+        () = signalled(SignalKind::terminate()) => false,
+        () = signalled(SignalKind::interrupt()) => false,
+    };
+    if in_time {
+        info!("drained");
+    } else {
+        warn!("stopped with exchanges in flight: the deadline was over, or a second signal came");
+    }
+}
+
+async fn signalled(kind: SignalKind) {
+    match signal(kind) {
+        Ok(mut stream) => {
+            stream.recv().await;
+        }
+        Err(error) => {
+            warn!(%error, "cannot listen for signals");
+            std::future::pending::<()>().await;
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! `sandbox`: the simulated gateway alone.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::Args;
+use countersign_protocol::{ClientId, KeyVersion, PrivateKey, PublicKey};
+use prometheus::IntGauge;
+use tokio_rustls::TlsAcceptor;
+
+use super::output::say;
+use super::{Failure, runtime};
+use crate::clock::Clock;
+use crate::net::drain::{Drain, Phase};
+use crate::net::listener::bind;
+use crate::net::serve::{Server, Settings};
+use crate::net::{task, tls};
+use crate::sandbox::{Config, Fault, Sandbox as Gateway, certificate};
+
+/// Run the simulated Alipay+ gateway.
+///
+/// It checks signatures as strictly as the real one, signs its answers, and knows pay,
+/// inquiryPayment, cancelPayment, refund, applyToken and prepare under /aps/api/v1/… and /ams/api/v1/….
+/// Payments are idempotent by request id and forgotten when it stops.
+///
+/// It misbehaves on request: for one request by the header `sandbox-fault: NAME` (the sidecar passes
+/// it on), for all of them by --fault NAME. The names stand under --fault.
+#[derive(Args, Debug)]
+pub struct Sandbox {
+    /// Where it listens, with TLS.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9443")]
+    listen: SocketAddr,
+    /// A folder for keys and the CA certificate; what is missing in it is made.
+    #[arg(long, value_name = "FOLDER", default_value = "countersign-sandbox")]
+    folder: PathBuf,
+    /// The one partner it knows.
+    #[arg(long, default_value = CLIENT_ID)]
+    client_id: ClientId,
+    /// The partner's public key, when it is not the pair in the folder.
+    #[arg(long, value_name = "FILE")]
+    partner_public_key: Option<PathBuf>,
+    /// The version of its key and of the partner's.
+    #[arg(long, default_value = "1")]
+    key_version: KeyVersion,
+    /// What it does wrong to every request.
+    #[arg(long, value_enum)]
+    fault: Option<Fault>,
+}
+
+/// The client id of sandbox and demo.
+pub(super) const CLIENT_ID: &str = "SANDBOX_5X00000000000000";
+
+impl Sandbox {
+    /// Serves until interrupted.
+    pub(super) fn execute(self) -> Result<(), Failure> {
+        let keys = Keys::in_folder(&self.folder)?;
+        let partner_key = match &self.partner_public_key {
+            Some(file) => {
+                let bytes = fs::read(file).map_err(|e| in_file(file, e))?;
+                PublicKey::parse(&bytes).map_err(|error| in_file(file, error))?
+            }
+            None => keys.partner.public_key(),
+        };
+        let config = Config {
+            client_id: self.client_id.clone(),
+            partner_key,
+            key: keys.gateway,
+            key_version: self.key_version,
+            fault: self.fault,
+            clock: Clock::system(),
+        };
+        runtime()?.block_on(async {
+            let started = Started::new(config, self.listen).await?;
+            write(&self.folder.join("ca.pem"), &started.ca_pem, 0o644)?;
+            self.explain(started.address);
+            let _interrupted = tokio::signal::ctrl_c().await;
+            Ok(())
+        })
+    }
+
+    fn explain(&self, address: SocketAddr) {
+        let folder = self.folder.display();
+        say(format_args!(
+            "the simulated gateway listens on https://{address}"
+        ));
+        say(format_args!(
+            "it knows client {} and the keys in {folder}/",
+            self.client_id
+        ));
+        say("put a sidecar in front of it:\n");
+        say(format_args!(
+            "  countersign run --client-id {} --private-key {folder}/partner.pem \\\n    \
+             --alipay-public-key {folder}/alipayplus.pub.pem --upstream https://localhost:{} \\\n    \
+             --upstream-ca {folder}/ca.pem\n",
+            self.client_id,
+            address.port()
+        ));
+        say("and send it what your app would send:\n");
+        say(curl("127.0.0.1:15001", None));
+    }
+}
+
+/// A curl line that makes a payment through a sidecar.
+pub(super) fn curl(sidecar: &str, fault: Option<&str>) -> String {
+    let fault = fault
+        .map(|name| format!(" -H 'sandbox-fault: {name}'"))
+        .unwrap_or_default();
+    format!(
+        "  curl -i http://{sidecar}/aps/api/v1/payments/pay -H 'Content-Type: application/json'{fault} \
+         \\\n    -d '{{\"paymentRequestId\":\"R1\",\"paymentAmount\":{{\"currency\":\"JPY\",\"value\":\"100\"}}}}'\n"
+    )
+}
+
+/// A gateway that serves, until it is dropped.
+pub(super) struct Started {
+    pub(super) gateway: Gateway,
+    pub(super) address: SocketAddr,
+    pub(super) ca_pem: Vec<u8>,
+    drain: Drain,
+}
+
+impl Started {
+    pub(super) async fn new(config: Config, listen: SocketAddr) -> Result<Self, Failure> {
+        let stranger = PrivateKey::generate(2048).map_err(Failure::other)?;
+        let gateway = Gateway::new(config, stranger);
+        let chain = certificate::make().map_err(Failure::other)?;
+        let server = tls::server(chain.certificates, chain.key).map_err(Failure::other)?;
+        let listener = bind("--listen", listen).await.map_err(Failure::other)?;
+        let address = listener.local_addr().map_err(Failure::other)?;
+        let settings = Settings {
+            connections: 1024,
+            head_timeout: std::time::Duration::from_secs(75),
+            head_limit: 64 * 1024,
+            tls: Some(TlsAcceptor::from(Arc::new(server))),
+            open: IntGauge::new("sandbox_connections", "open").map_err(Failure::other)?,
+        };
+        let drain = Drain::new();
+        task::spawn(Server::new(listener, settings).run(gateway.clone(), drain.clone()));
+        Ok(Self {
+            gateway,
+            address,
+            ca_pem: chain.ca_pem,
+            drain,
+        })
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        self.drain.enter(Phase::Closing);
+    }
+}
+
+/// The two key pairs of a simulated world.
+pub(super) struct Keys {
+    partner: PrivateKey,
+    gateway: PrivateKey,
+}
+
+impl Keys {
+    /// Reads the pairs of a folder, or makes them.
+    pub(super) fn in_folder(folder: &Path) -> Result<Self, Failure> {
+        let mut builder = fs::DirBuilder::new();
+        builder
+            .recursive(true)
+            .mode(0o700)
+            .create(folder)
+            .map_err(|e| in_file(folder, e))?;
+        let partner = pair(folder, "partner")?;
+        let gateway = pair(folder, "alipayplus")?;
+        Ok(Self { partner, gateway })
+    }
+
+    /// What the simulated gateway of that client is made of.
+    pub(super) fn gateway_config(&self, client_id: ClientId) -> Config {
+        Config {
+            client_id,
+            partner_key: self.partner.public_key(),
+            key: self.gateway.clone(),
+            key_version: KeyVersion::default(),
+            fault: None,
+            clock: Clock::system(),
+        }
+    }
+}
+
+fn pair(folder: &Path, name: &str) -> Result<PrivateKey, Failure> {
+    let file = folder.join(format!("{name}.pem"));
+    let key = match fs::read(&file) {
+        Ok(bytes) => PrivateKey::parse(&bytes, None).map_err(|error| in_file(&file, error))?,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let key = PrivateKey::generate(2048).map_err(Failure::other)?;
+            write(&file, key.to_pkcs8_pem().as_bytes(), 0o600)?;
+            key
+        }
+        Err(error) => return Err(in_file(&file, error)),
+    };
+    let public = key.public_key().to_spki_pem();
+    write(
+        &folder.join(format!("{name}.pub.pem")),
+        public.as_bytes(),
+        0o644,
+    )?;
+    Ok(key)
+}
+
+/// Writes or replaces a file.
+pub(super) fn write(file: &Path, bytes: &[u8], mode: u32) -> Result<(), Failure> {
+    let mut open = fs::OpenOptions::new();
+    open.write(true).create(true).truncate(true).mode(mode);
+    let mut opened = open.open(file).map_err(|error| in_file(file, error))?;
+    std::io::Write::write_all(&mut opened, bytes).map_err(|error| in_file(file, error))
+}
+
+fn in_file(file: &Path, error: impl std::fmt::Display) -> Failure {
+    Failure::Other(format!("{}: {error}", file.display()))
+}

@@ -1,0 +1,89 @@
+//! The only place that asks the time.
+//!
+//! Wall-clock time goes into `Request-Time` and decides whether an answer is fresh, so tests hold it
+//! still. Monotonic time only measures durations and deadlines and is never shown to a peer.
+//! Every room above may call this one; it calls none.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+/// Tells the wall-clock time, from the system or held still by a test.
+#[derive(Clone, Debug, Default)]
+pub struct Clock {
+    held: Option<Arc<Mutex<SystemTime>>>,
+}
+
+impl Clock {
+    /// The clock of the machine.
+    pub fn system() -> Self {
+        Self { held: None }
+    }
+
+    /// A clock that stands at `at` until somebody calls [`Clock::advance`]; clones share it.
+    pub fn held(at: SystemTime) -> Self {
+        Self {
+            held: Some(Arc::new(Mutex::new(at))),
+        }
+    }
+
+    /// The wall-clock time.
+    pub fn now(&self) -> SystemTime {
+        match &self.held {
+            Some(held) => *held.lock().unwrap_or_else(PoisonError::into_inner),
+            None => system_now(),
+        }
+    }
+
+    /// Moves a held clock forward; the system's clock is left alone.
+    pub fn advance(&self, by: Duration) {
+        if let Some(held) = &self.held {
+            let mut now = held.lock().unwrap_or_else(PoisonError::into_inner);
+            *now = now.checked_add(by).unwrap_or(*now);
+        }
+    }
+}
+
+/// Measures how long something takes, in monotonic time.
+#[derive(Clone, Copy, Debug)]
+pub struct Stopwatch(Instant);
+
+impl Stopwatch {
+    /// Starts to measure.
+    pub fn start() -> Self {
+        Self(monotonic_now())
+    }
+
+    /// The time since the start.
+    pub fn elapsed(self) -> Duration {
+        monotonic_now().saturating_duration_since(self.0)
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the room that asks the time"
+)]
+fn system_now() -> SystemTime {
+    SystemTime::now()
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the room that asks the time"
+)]
+fn monotonic_now() -> Instant {
+    Instant::now()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_held_clock_moves_only_when_told_and_for_all_its_clones() {
+        let clock = Clock::held(SystemTime::UNIX_EPOCH);
+        let clone = clock.clone();
+        clock.advance(Duration::from_secs(7));
+        assert_eq!(clone.now(), SystemTime::UNIX_EPOCH + Duration::from_secs(7));
+    }
+}

@@ -1,0 +1,233 @@
+//! The `egress` section.
+//!
+//! Refuses two routes that could mean the same host: which one is taken must never depend on their
+//! order.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use countersign_protocol::ClientId;
+
+use super::document::{Map, Node, Problems};
+use super::{EGRESS, listen, values};
+use crate::egress::{Config, HostPattern, Route, Routes, Unmatched};
+use crate::exchange::Policy;
+use crate::keys;
+use crate::upstream::Host;
+
+/// Hosts of Alipay+ that are signed for when no route is configured.
+const ALIPAYPLUS: [&str; 3] = [
+    "open-*-global.alipayplus.com",
+    "open-na.alipayplus.com",
+    "open-sea.alipayplus.com",
+];
+/// Where requests to the sidecar itself go when nothing else is configured.
+const DEFAULT_HOST: &str = "open-sea-global.alipayplus.com";
+
+/// Reads the section.
+pub fn read(mut section: Map, keys: &keys::Config, problems: &mut Problems) -> Option<Config> {
+    let listen = listen(&mut section, EGRESS, problems);
+    let default_host = section.take("default_host");
+    let unmatched = match section.take("unmatched") {
+        Some(node) => node.parse_with(problems, unmatched),
+        None => Some(Unmatched::default()),
+    };
+    let request_timeout = match section.take("request_timeout") {
+        Some(node) => node.parse_with(problems, values::duration),
+        None => Some(REQUEST_TIMEOUT),
+    };
+    let routes: Vec<(Route, String)> = match section.take("routes") {
+        Some(node) => {
+            let items = node.list(problems).into_iter();
+            items
+                .filter_map(|item| route(item, keys, problems))
+                .collect()
+        }
+        None => default_route(section.place(), keys, problems)
+            .into_iter()
+            .collect(),
+    };
+    section.finish(problems);
+    refuse_overlaps(&routes, problems);
+    let routes: Vec<Route> = routes.into_iter().map(|(route, _)| route).collect();
+    let default_host = match default_host {
+        Some(node) => node.parse(problems),
+        None => DEFAULT_HOST
+            .parse()
+            .ok()
+            .filter(|host| routes.iter().any(|r| r.covers(host))),
+    };
+    let routes = Routes {
+        routes,
+        default_host,
+        unmatched: unmatched?,
+    };
+    Some(Config {
+        listen: listen?,
+        routes,
+        request_timeout: request_timeout?,
+    })
+}
+
+/// How long a request's body may take to arrive.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The section for somebody who configured nothing.
+pub fn without_file(
+    listen: SocketAddr,
+    default_host: Option<Host>,
+    client_id: &ClientId,
+) -> Option<Config> {
+    let route = alipayplus(client_id.clone())?;
+    let default_host = default_host.or_else(|| DEFAULT_HOST.parse().ok());
+    let routes = Routes {
+        routes: vec![route],
+        default_host,
+        unmatched: Unmatched::default(),
+    };
+    Some(Config {
+        listen,
+        routes,
+        request_timeout: REQUEST_TIMEOUT,
+    })
+}
+
+fn alipayplus(identity: ClientId) -> Option<Route> {
+    let hosts: Result<Vec<HostPattern>, _> = ALIPAYPLUS.iter().map(|host| host.parse()).collect();
+    Some(Route {
+        name: "alipayplus".to_owned(),
+        hosts: hosts.ok()?,
+        identity,
+        upstream: None,
+        accelerate: false,
+        verify: Policy::Enforce,
+        max_skew: Some(Duration::from_mins(5)),
+        timeout: Duration::from_secs(15),
+        request_limit: 4 << 20,
+        response_limit: 4 << 20,
+    })
+}
+
+fn default_route(
+    place: &str,
+    keys: &keys::Config,
+    problems: &mut Problems,
+) -> Option<(Route, String)> {
+    let identity = only_identity(place, keys, problems)?;
+    alipayplus(identity).map(|route| (route, place.to_owned()))
+}
+
+fn route(node: Node, keys: &keys::Config, problems: &mut Problems) -> Option<(Route, String)> {
+    let place = node.place.clone();
+    let mut section = node.map(problems)?;
+    let hosts: Vec<HostPattern> = section
+        .need("hosts", problems)
+        .map(|node| node.list(problems))
+        .unwrap_or_default()
+        .iter()
+        .filter_map(|item| item.parse(problems))
+        .collect();
+    let identity = identity(&mut section, keys, problems);
+    let name = section
+        .take("name")
+        .and_then(|node| node.text(problems).map(str::to_owned));
+    let mut route = alipayplus(identity?)?;
+    route.name = name
+        .or_else(|| hosts.first().map(ToString::to_string))
+        .unwrap_or_default();
+    route.hosts = hosts;
+    route.upstream = section
+        .take("upstream")
+        .and_then(|node| node.parse(problems));
+    let mut set = |key, apply: &mut dyn FnMut(&str) -> Result<(), String>| {
+        if let Some(node) = section.take(key) {
+            node.parse_with(problems, apply);
+        }
+    };
+    set("accelerate", &mut |text| {
+        values::switch(text).map(|on| route.accelerate = on)
+    });
+    set("verify", &mut |text| {
+        values::policy(text).map(|policy| route.verify = policy)
+    });
+    set("max_skew", &mut |text| {
+        values::duration_or_off(text).map(|most| route.max_skew = most)
+    });
+    set("timeout", &mut |text| {
+        values::duration(text).map(|most| route.timeout = most)
+    });
+    set("request_limit", &mut |text| {
+        values::size(text).map(|most| route.request_limit = most)
+    });
+    set("response_limit", &mut |text| {
+        values::size(text).map(|most| route.response_limit = most)
+    });
+    section.finish(problems);
+    if route.hosts.is_empty() {
+        problems.add(format!("{place}: a route needs at least one host"));
+    }
+    Some((route, place))
+}
+
+/// The identity a section names, or the only one.
+pub(super) fn identity(
+    section: &mut Map,
+    keys: &keys::Config,
+    problems: &mut Problems,
+) -> Option<ClientId> {
+    let Some(node) = section.take("identity") else {
+        return only_identity(section.place(), keys, problems);
+    };
+    let client_id: ClientId = node.parse(problems)?;
+    if !keys.identities.iter().any(|one| one.client_id == client_id) {
+        node.problem(
+            format!("no identity has the client_id {client_id}"),
+            problems,
+        );
+    }
+    Some(client_id)
+}
+
+fn only_identity(place: &str, keys: &keys::Config, problems: &mut Problems) -> Option<ClientId> {
+    match keys.identities.as_slice() {
+        [one] => Some(one.client_id.clone()),
+        // Already reported with the section itself.
+        [] => None,
+        _ => {
+            problems.add(format!(
+                "{place}: there are several identities; name one by \"identity\""
+            ));
+            None
+        }
+    }
+}
+
+fn refuse_overlaps(routes: &[(Route, String)], problems: &mut Problems) {
+    for (index, (route, place)) in routes.iter().enumerate() {
+        for (earlier, earlier_place) in routes.iter().take(index) {
+            if route.name == earlier.name && route.hosts != earlier.hosts {
+                problems.add(format!("{place}: the name {} is taken already", route.name));
+            }
+            let shared = route.hosts.iter().find_map(|host| {
+                earlier
+                    .hosts
+                    .iter()
+                    .find(|other| other.overlaps(host))
+                    .map(|other| (host, other))
+            });
+            if let Some((host, other)) = shared {
+                problems.add(format!(
+                    "{place}: {host} is in two routes: it overlaps {other} ({earlier_place})"
+                ));
+            }
+        }
+    }
+}
+
+fn unmatched(text: &str) -> Result<Unmatched, String> {
+    match text {
+        "forward" => Ok(Unmatched::Forward),
+        "refuse" => Ok(Unmatched::Refuse),
+        _ => Err(format!("\"{text}\" is neither forward nor refuse")),
+    }
+}

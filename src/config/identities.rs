@@ -1,0 +1,120 @@
+//! The `identities` section.
+//!
+//! Refuses the same client id or key version twice, and an identity without keys. Says nothing of
+//! what is in the key files.
+
+use std::path::Path;
+
+use countersign_protocol::{KeyVersion, Offset};
+
+use super::document::{Map, Node, Problems};
+use super::path;
+use crate::keys::{Config, IdentityConfig, KeyConfig};
+
+/// Reads the section.
+pub fn read(map: &mut Map, folder: &Path, problems: &mut Problems) -> Config {
+    let mut config = Config::default();
+    let Some(list) = map.need("identities", problems) else {
+        return config;
+    };
+    let place = list.place.clone();
+    let items = list.list(problems);
+    if items.is_empty() {
+        problems.add(format!("{place}: at least one identity is needed"));
+    }
+    for item in items {
+        let place = item.place.clone();
+        let identity = item
+            .map(problems)
+            .and_then(|section| identity(section, folder, problems));
+        let Some(identity) = identity else { continue };
+        if config
+            .identities
+            .iter()
+            .any(|other| other.client_id == identity.client_id)
+        {
+            problems.add(format!(
+                "{place}: client_id {} is given twice",
+                identity.client_id
+            ));
+        }
+        config.identities.push(identity);
+    }
+    config
+}
+
+fn identity(mut section: Map, folder: &Path, problems: &mut Problems) -> Option<IdentityConfig> {
+    let client_id = section
+        .need("client_id", problems)
+        .and_then(|node| node.parse(problems));
+    let signing_key = section
+        .need("signing_key", problems)
+        .and_then(|node| key(node, folder, problems, true));
+    let list = section.need("verification_keys", problems);
+    let place = list
+        .as_ref()
+        .map(|node| node.place.clone())
+        .unwrap_or_default();
+    let items = list.map(|node| node.list(problems));
+    if items.as_ref().is_some_and(Vec::is_empty) {
+        problems.add(format!(
+            "{place}: at least one of Alipay+'s public keys is needed"
+        ));
+    }
+    let mut verification_keys: Vec<KeyConfig> = Vec::new();
+    for item in items.unwrap_or_default() {
+        let Some(key) = key(item, folder, problems, false) else {
+            continue;
+        };
+        if verification_keys
+            .iter()
+            .any(|other| other.key_version == key.key_version)
+        {
+            problems.add(format!(
+                "{}: key_version {} is given twice",
+                key.place, key.key_version
+            ));
+        }
+        verification_keys.push(key);
+    }
+    let time_offset = match section.take("time_offset") {
+        Some(node) => node.parse_with(problems, |text| {
+            text.parse()
+                .map_err(|_shape| format!("\"{text}\" is no offset like Z or +08:00"))
+        }),
+        None => Some(Offset::default()),
+    };
+    section.finish(problems);
+    Some(IdentityConfig {
+        client_id: client_id?,
+        signing_key: signing_key?,
+        verification_keys,
+        time_offset: time_offset?,
+    })
+}
+
+fn key(node: Node, folder: &Path, problems: &mut Problems, private: bool) -> Option<KeyConfig> {
+    let place = node.place.clone();
+    let mut section = node.map(problems)?;
+    let file = section
+        .need("file", problems)
+        .and_then(|node| path(&node, folder, problems));
+    let key_version = match section.take("key_version") {
+        Some(node) => node.parse_with(problems, |text| {
+            text.parse()
+                .map_err(|_number| format!("\"{text}\" is no decimal number"))
+        }),
+        None => Some(KeyVersion::default()),
+    };
+    let passphrase_file = private
+        .then(|| section.take("passphrase_file"))
+        .flatten()
+        .and_then(|node| path(&node, folder, problems));
+    section.finish(problems);
+    Some(KeyConfig {
+        file: file?,
+        key_version: key_version?,
+        passphrase_file,
+        place,
+    })
+}

@@ -1,0 +1,209 @@
+//! The configuration: from a file or from flags to checked values for every room.
+//!
+//! Reports all problems of a file in one run, each with file, line and key. Refuses unknown keys,
+//! unclear values, and routes that could both mean the same host. Does not read keys; `keys` does.
+
+pub mod document;
+pub mod egress;
+pub mod identities;
+pub mod ingress;
+pub mod values;
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use self::document::{Map, Problems};
+use crate::net::drain;
+use crate::{admin, keys};
+
+/// A checked configuration.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The file, or what stands for it in messages.
+    pub source: String,
+    /// Whose keys.
+    pub keys: keys::Config,
+    /// The way out.
+    pub egress: Option<crate::egress::Config>,
+    /// Whether the file has a section for the way in, which this version does not serve.
+    pub ingress: bool,
+    /// The port for operators.
+    pub admin: Option<admin::Config>,
+    /// Certificates trusted upstream besides the system's.
+    pub extra_roots: Option<PathBuf>,
+    /// What the process may use.
+    pub limits: Limits,
+    /// How it stops.
+    pub drain: drain::Config,
+}
+
+/// What the whole process may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Open connections of each listener.
+    pub connections: usize,
+    /// Exchanges under way in each direction.
+    pub exchanges: usize,
+    /// Bytes of bodies held in memory.
+    pub buffered: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 1024,
+            exchanges: 512,
+            buffered: 64 << 20,
+        }
+    }
+}
+
+/// Where the admin port is unless the configuration says otherwise.
+pub const ADMIN: &str = "127.0.0.1:15090";
+/// Where egress listens unless the configuration says otherwise.
+pub const EGRESS: &str = "127.0.0.1:15001";
+
+/// Reads and checks a file.
+///
+/// # Errors
+/// Every problem, one line each.
+pub fn load(file: &Path) -> Result<Config, Vec<String>> {
+    let name = file.display().to_string();
+    let text = fs::read_to_string(file).map_err(|error| vec![unreadable(&name, &error)])?;
+    let folder = file.parent().unwrap_or(Path::new("")).to_owned();
+    let mut problems = Problems::default();
+    let config = document::read(&name, &text, &mut problems)
+        .map(|map| whole(&name, map, &folder, &mut problems));
+    let lines = problems.into_lines();
+    match config {
+        Some(config) if lines.is_empty() => Ok(config),
+        _ => Err(lines),
+    }
+}
+
+fn unreadable(name: &str, error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => format!(
+            "{name}: no such file; give --config FILE, or --client-id, --private-key and \
+             --alipay-public-key to run without one"
+        ),
+        std::io::ErrorKind::InvalidData => format!("{name}: is not UTF-8 text"),
+        _ => format!("{name}: cannot be read: {error}"),
+    }
+}
+
+fn whole(source: &str, mut map: Map, folder: &Path, problems: &mut Problems) -> Config {
+    let keys = identities::read(&mut map, folder, problems);
+    let egress = map
+        .take("egress")
+        .and_then(|node| node.map(problems))
+        .map(|section| egress::read(section, &keys, problems));
+    let ingress = map
+        .take("ingress")
+        .and_then(|node| node.map(problems))
+        .map(|section| ingress::read(section, &keys, problems));
+    let admin = map
+        .take("admin")
+        .and_then(|node| node.map(problems))
+        .map(|section| admin_section(section, problems));
+    let extra_roots = map
+        .take("upstream_tls")
+        .and_then(|node| node.map(problems))
+        .and_then(|section| upstream_tls(section, folder, problems));
+    let limits = limits(&mut map, problems);
+    let drain = drain_section(&mut map, problems);
+    map.finish(problems);
+    if egress.is_none() && ingress.is_none() {
+        problems.add(format!(
+            "{source}: neither egress nor ingress is configured"
+        ));
+    }
+    let egress = egress.flatten();
+    let config = Config {
+        source: source.to_owned(),
+        keys,
+        ingress: ingress.is_some(),
+        egress,
+        admin: admin.flatten(),
+        extra_roots,
+        limits,
+        drain,
+    };
+    refuse_shared_addresses(&config, problems);
+    config
+}
+
+fn refuse_shared_addresses(config: &Config, problems: &mut Problems) {
+    let egress = config.egress.as_ref().map(|egress| egress.listen);
+    let admin = config.admin.as_ref().map(|admin| admin.listen);
+    if let (Some(egress), Some(admin)) = (egress, admin)
+        && egress == admin
+        && egress.port() != 0
+    {
+        problems.add(format!(
+            "{}: egress and admin both listen on {egress}",
+            config.source
+        ));
+    }
+}
+
+fn admin_section(mut section: Map, problems: &mut Problems) -> Option<admin::Config> {
+    let listen = listen(&mut section, ADMIN, problems);
+    section.finish(problems);
+    Some(admin::Config { listen: listen? })
+}
+
+/// The `listen` key of a section.
+fn listen(section: &mut Map, default: &str, problems: &mut Problems) -> Option<SocketAddr> {
+    match section.take("listen") {
+        Some(node) => node.parse_with(problems, values::address),
+        None => default.parse().ok(),
+    }
+}
+
+fn upstream_tls(mut section: Map, folder: &Path, problems: &mut Problems) -> Option<PathBuf> {
+    let file = section
+        .take("ca_file")
+        .and_then(|node| path(&node, folder, problems));
+    section.finish(problems);
+    file
+}
+
+/// A file name, relative to the configuration's folder.
+fn path(node: &document::Node, folder: &Path, problems: &mut Problems) -> Option<PathBuf> {
+    node.text(problems).map(|text| folder.join(text))
+}
+
+fn limits(map: &mut Map, problems: &mut Problems) -> Limits {
+    let mut limits = Limits::default();
+    if let Some(mut section) = map.take("limits").and_then(|node| node.map(problems)) {
+        let mut set = |key, place: &mut usize, parse: fn(&str) -> Result<usize, String>| {
+            let found = section
+                .take(key)
+                .and_then(|node| node.parse_with(problems, parse));
+            *place = found.unwrap_or(*place);
+        };
+        set("connections", &mut limits.connections, values::count);
+        set("exchanges", &mut limits.exchanges, values::count);
+        set("buffered", &mut limits.buffered, values::size);
+        section.finish(problems);
+    }
+    limits
+}
+
+fn drain_section(map: &mut Map, problems: &mut Problems) -> drain::Config {
+    let mut config = drain::Config::default();
+    if let Some(mut section) = map.take("drain").and_then(|node| node.map(problems)) {
+        if let Some(node) = section.take("grace") {
+            let grace = node.parse_with(problems, values::duration_or_zero);
+            config.grace = grace.unwrap_or(config.grace);
+        }
+        if let Some(node) = section.take("deadline") {
+            let deadline = node.parse_with(problems, values::duration);
+            config.deadline = deadline.unwrap_or(config.deadline);
+        }
+        section.finish(problems);
+    }
+    config
+}

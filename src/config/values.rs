@@ -1,0 +1,86 @@
+//! How single values are written: durations, sizes, addresses, switches.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+
+use crate::exchange::Policy;
+
+/// `5s`, `1m 30s`, `250ms`; not zero.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(duration) if duration.is_zero() => Err(format!("\"{text}\" is no time at all")),
+        Ok(duration) => Ok(duration),
+        Err(_) => Err(format!(
+            "\"{text}\" is no duration; write it like 5s, 500ms or 2m"
+        )),
+    }
+}
+
+/// A duration or `0s`.
+pub fn duration_or_zero(text: &str) -> Result<Duration, String> {
+    if matches!(text, "0" | "0s") {
+        Ok(Duration::ZERO)
+    } else {
+        duration(text)
+    }
+}
+
+/// A duration, or `off`.
+pub fn duration_or_off(text: &str) -> Result<Option<Duration>, String> {
+    if text == "off" {
+        return Ok(None);
+    }
+    duration(text)
+        .map(Some)
+        .map_err(|error| format!("{error}, or off"))
+}
+
+/// `4MiB`, `512KiB`, `1000000`; from 1 byte to 1 GiB.
+pub fn size(text: &str) -> Result<usize, String> {
+    let bytes = text.parse::<ByteSize>().map(|size| size.as_u64());
+    match bytes.map(usize::try_from) {
+        Ok(Ok(bytes)) if (1..=1 << 30).contains(&bytes) => Ok(bytes),
+        Ok(_) => Err(format!(
+            "\"{text}\" is out of range; 1 byte to 1GiB are allowed"
+        )),
+        Err(_) => Err(format!(
+            "\"{text}\" is no size; write it like 4MiB or 512KiB"
+        )),
+    }
+}
+
+/// A number of at least 1.
+pub fn count(text: &str) -> Result<usize, String> {
+    text.parse()
+        .ok()
+        .filter(|count| (1..=1_000_000).contains(count))
+        .ok_or_else(|| format!("\"{text}\" is no number from 1 to 1000000"))
+}
+
+/// `127.0.0.1:15001` or `[::1]:15001`; port 0 lets the system choose.
+pub fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_syntax| {
+        format!("\"{text}\" is no IP address with a port; write it like 127.0.0.1:15001")
+    })
+}
+
+/// `enforce`, `report` or `off`.
+pub fn policy(text: &str) -> Result<Policy, String> {
+    match text {
+        "enforce" => Ok(Policy::Enforce),
+        "report" => Ok(Policy::Report),
+        "off" => Ok(Policy::Off),
+        _ => Err(format!("\"{text}\" is none of enforce, report, off")),
+    }
+}
+
+/// `true` or `false`.
+pub fn switch(text: &str) -> Result<bool, String> {
+    match text {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => Err(format!("\"{text}\" is neither true nor false")),
+    }
+}

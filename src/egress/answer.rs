@@ -1,0 +1,279 @@
+//! The gateway's answer: judged, and only then something the app may see.
+//!
+//! A [`Verified`] exists only for an answer that verifies, needs no signature (PROTOCOL: unsigned `F`
+//! or `U`, or an error status that does not claim `S`), or that the route lets pass by name. Refuses
+//! everything else before a byte of it reaches the app.
+
+use ::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, DATE};
+use ::http::response::Parts;
+use ::http::{HeaderValue, Response, StatusCode, Version};
+use bytes::Bytes;
+use countersign_protocol::message::{CLIENT_ID, Credentials, CredentialsError, Kind};
+use countersign_protocol::{Content, PublicKey, verify};
+
+use super::Egress;
+use super::request::Signed;
+use super::route::Route;
+use crate::clock::Stopwatch;
+use crate::exchange::{Code, Exchange, Fault, Policy, Verdict};
+use crate::http::body::{Body, Held, full};
+use crate::http::coding::{Coding, decode};
+use crate::http::headers::{self, VERDICT};
+use crate::http::result::{Claim, claim};
+
+/// An answer the app may see.
+#[derive(Debug)]
+pub struct Verified {
+    head: Parts,
+    body: Bytes,
+    verdict: Verdict,
+    bodiless: bool,
+}
+
+impl Verified {
+    /// Judges the answer to a signed request as the route asks for.
+    pub fn judge(
+        egress: &Egress,
+        exchange: &mut Exchange,
+        route: &Route,
+        request: &Signed,
+        answer: Response<Held>,
+    ) -> Result<Self, Fault> {
+        let (mut head, held) = answer.into_parts();
+        egress.watch_clock(route, &head.headers);
+        // Before anything is read from the head: what it nominates was not meant for us.
+        headers::clean(&mut head.headers);
+        let body = Bytes::from_owner(held);
+        let proof = match route.verify {
+            Policy::Off => Ok(Proof::plain(Verdict::Unchecked)),
+            Policy::Enforce | Policy::Report => Judge {
+                egress,
+                route,
+                request,
+                head: &head,
+                body: &body,
+            }
+            .proof(),
+        };
+        let proof = match proof {
+            Err(fault) if route.verify == Policy::Report => {
+                exchange.reported(&fault);
+                Proof::plain(Verdict::Failed)
+            }
+            proof => proof?,
+        };
+        exchange.judged(proof.verdict, proof.key_version);
+        let bodiless = headers::is_bodiless(request.method(), head.status);
+        let body = match proof.decoded {
+            Some(decoded) => {
+                head.headers.remove(CONTENT_ENCODING);
+                decoded
+            }
+            None => body,
+        };
+        Ok(Self {
+            head,
+            body,
+            verdict: proof.verdict,
+            bodiless,
+        })
+    }
+
+    /// The message for the app: the gateway's bytes and fields, and the verdict.
+    pub fn into_response(self) -> Response<Body> {
+        let Self {
+            mut head,
+            body,
+            verdict,
+            bodiless,
+        } = self;
+        if head.status == StatusCode::NO_CONTENT {
+            head.headers.remove(CONTENT_LENGTH);
+        } else if !bodiless {
+            head.headers
+                .insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+        }
+        head.headers
+            .insert(VERDICT, HeaderValue::from_static(verdict.as_str()));
+        // Names go out in lower case, which two official SDKs insist on; and in our version.
+        head.extensions.clear();
+        head.version = Version::HTTP_11;
+        Response::from_parts(head, full(body))
+    }
+}
+
+/// What was found out.
+struct Proof {
+    verdict: Verdict,
+    key_version: Option<u32>,
+    /// The body without its content coding, when it is these bytes that were signed.
+    decoded: Option<Bytes>,
+}
+
+impl Proof {
+    fn plain(verdict: Verdict) -> Self {
+        Self {
+            verdict,
+            key_version: None,
+            decoded: None,
+        }
+    }
+}
+
+/// Everything a verdict depends on.
+struct Judge<'a> {
+    egress: &'a Egress,
+    route: &'a Route,
+    request: &'a Signed,
+    head: &'a Parts,
+    body: &'a Bytes,
+}
+
+impl Judge<'_> {
+    fn proof(&self) -> Result<Proof, Fault> {
+        match Credentials::read(Kind::Response, &self.head.headers) {
+            Ok(credentials) => self.signed(&credentials),
+            Err(CredentialsError::Absent) => self.unsigned(),
+            Err(error) => Err(unreadable(error)),
+        }
+    }
+
+    fn signed(&self, credentials: &Credentials) -> Result<Proof, Fault> {
+        let identity = &self.request.identity;
+        if credentials.client_id != identity.client_id {
+            return Err(refusal(
+                Code::ResponseClientMismatch,
+                "the answer is for another client",
+            ));
+        }
+        let version = credentials.signature.key_version;
+        let key = identity.verification_key(version).ok_or_else(|| {
+            let known = identity.verification_versions();
+            let text = format!("the answer is signed with key version {version}; known: {known}");
+            Fault::unknown(Code::ResponseKeyUnknown, text)
+        })?;
+        let decoded = self.signed_body(key, credentials)?;
+        self.check_time(credentials)?;
+        let key_version = version.to_string().parse().ok();
+        Ok(Proof {
+            verdict: Verdict::Verified,
+            key_version,
+            decoded,
+        })
+    }
+
+    /// The decoded bytes when they are what was signed, nothing when the raw ones are.
+    fn signed_body(
+        &self,
+        key: &PublicKey,
+        credentials: &Credentials,
+    ) -> Result<Option<Bytes>, Fault> {
+        let stopwatch = Stopwatch::start();
+        let coding = decode(&self.head.headers, self.body, self.route.response_limit);
+        let verdict = match coding {
+            Coding::Decoded(decoded) if self.verifies(key, credentials, &decoded) => {
+                Ok(Some(decoded))
+            }
+            _ if self.verifies(key, credentials, self.body) => Ok(None),
+            _ => Err(refusal(
+                Code::ResponseSignatureInvalid,
+                "the answer's signature does not verify",
+            )),
+        };
+        self.egress.metrics.verified(stopwatch.elapsed());
+        verdict
+    }
+
+    fn verifies(&self, key: &PublicKey, credentials: &Credentials, body: &[u8]) -> bool {
+        let content = Content {
+            method: self.request.method().as_str(),
+            uri: self.request.uri(),
+            client_id: &credentials.client_id,
+            time: &credentials.time,
+            body,
+        };
+        verify(key, &content, &credentials.signature.value).is_ok()
+    }
+
+    fn check_time(&self, credentials: &Credentials) -> Result<(), Fault> {
+        let skew = credentials.time.skew(self.egress.clock.now());
+        match self.route.max_skew {
+            Some(most) if skew > most => {
+                let text = format!(
+                    "the answer's time is {} s away from ours; allowed are {} s",
+                    skew.as_secs(),
+                    most.as_secs()
+                );
+                Err(Fault::unknown(Code::ResponseTimeUnacceptable, text))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The rule for answers without a signature: they may only say that something went wrong.
+    fn unsigned(&self) -> Result<Proof, Fault> {
+        let coding = decode(&self.head.headers, self.body, self.route.response_limit);
+        let claim = match &coding {
+            Coding::Identity => claim(self.body),
+            Coding::Decoded(decoded) => claim(decoded),
+            Coding::Opaque => Claim::MaybeSuccessful,
+        };
+        match claim {
+            Claim::NotSuccessful => Ok(Proof::plain(Verdict::Unsigned)),
+            Claim::None if !self.head.status.is_success() => Ok(Proof::plain(Verdict::Unsigned)),
+            Claim::None | Claim::MaybeSuccessful => Err(refusal(
+                Code::ResponseSignatureMissing,
+                "the answer is not signed",
+            )),
+        }
+    }
+}
+
+fn unreadable(error: CredentialsError) -> Fault {
+    let (code, text) = match &error {
+        CredentialsError::Missing(name) if *name == CLIENT_ID => (
+            Code::ResponseClientMismatch,
+            "the answer is signed but names no client",
+        ),
+        CredentialsError::ClientId(_) => (
+            Code::ResponseClientMismatch,
+            "the answer names an impossible client",
+        ),
+        CredentialsError::Time(_) => (
+            Code::ResponseTimeUnacceptable,
+            "the answer's Response-Time is no time",
+        ),
+        error if error.is_missing() => (
+            Code::ResponseSignatureMissing,
+            "the answer carries only half of a signature",
+        ),
+        _ => (
+            Code::ResponseSignatureMalformed,
+            "the answer's signature cannot be read",
+        ),
+    };
+    refusal(code, text).because(error)
+}
+
+fn refusal(code: Code, text: &'static str) -> Fault {
+    Fault::unknown(code, text)
+}
+
+impl Egress {
+    /// Shows how far the gateway's clock is from ours.
+    fn watch_clock(&self, route: &Route, fields: &::http::HeaderMap) {
+        let date = fields.get(DATE).and_then(|value| value.to_str().ok());
+        let Some(date) = date.and_then(|date| httpdate::parse_http_date(date).ok()) else {
+            return;
+        };
+        let now = self.clock.now();
+        let skew = match date.duration_since(now) {
+            Ok(ahead) => ahead.as_secs_f64(),
+            Err(behind) => -behind.duration().as_secs_f64(),
+        };
+        self.metrics
+            .clock_skew
+            .with_label_values(&[&route.name])
+            .set(skew);
+    }
+}

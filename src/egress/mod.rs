@@ -1,0 +1,206 @@
+//! From the app to the gateway: route, buffer, sign, send, buffer, verify, answer.
+//!
+//! [`Egress::flow`] is the whole story, one sentence a line; it holds no counter, log call, status
+//! code or header name. Refuses to hand the app anything that was not verified, unless the route says
+//! so by name. Built by `app`; served by `net`.
+
+pub mod answer;
+pub mod relay;
+pub mod request;
+pub mod route;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::http::{HeaderValue, Method, Request, Response};
+use countersign_protocol::ClientId;
+use hyper::body::Incoming;
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+pub use self::route::{HostPattern, Route, Routes, Unmatched};
+
+use self::answer::Verified;
+use self::request::Buffered;
+use self::route::{Target, UNMATCHED};
+use crate::clock::Clock;
+use crate::exchange::{Code, Direction, Exchange, Fault, Ids, Verdict};
+use crate::http::body::{Body, Budget, Reported};
+use crate::http::{answer as fault_answer, headers};
+use crate::keys::{Identity, Keyring};
+use crate::net::drain::{Drain, Phase};
+use crate::net::serve::Service;
+use crate::telemetry::Metrics;
+use crate::upstream::{Limits, Upstream};
+
+/// What the configuration says of egress.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where the app finds us.
+    pub listen: SocketAddr,
+    /// Where requests go.
+    pub routes: Routes,
+    /// How long a request's head may take, and its body.
+    pub request_timeout: Duration,
+}
+
+/// Everything an egress exchange needs.
+pub struct Egress {
+    /// Where requests go.
+    pub routes: Routes,
+    /// Whose keys sign and verify.
+    pub keyring: Arc<Keyring>,
+    /// How requests leave.
+    pub upstream: Upstream,
+    /// What time it is.
+    pub clock: Clock,
+    /// The memory for bodies.
+    pub budget: Budget,
+    /// How many exchanges may be under way.
+    pub slots: Semaphore,
+    /// How long a request's body may take.
+    pub body_timeout: Duration,
+    /// Who counts.
+    pub metrics: Metrics,
+    /// Who names exchanges.
+    pub ids: Arc<Ids>,
+    /// Our name in `Via`.
+    pub pseudonym: String,
+    /// Whether we are stopping.
+    pub drain: Drain,
+}
+
+impl Service for Egress {
+    async fn answer(&self, request: Request<Incoming>, local: SocketAddr) -> Response<Body> {
+        let mut exchange = self.start(&request);
+        let result = self.until_expired(&mut exchange, request, local).await;
+        Self::finish(exchange, result)
+    }
+}
+
+impl Egress {
+    async fn flow(
+        &self,
+        exchange: &mut Exchange,
+        request: Request<Incoming>,
+        local: SocketAddr,
+    ) -> Result<Response<Body>, Fault> {
+        let _slot = self.slot()?;
+        self.refuse_loops(&request)?;
+        let target = self
+            .routes
+            .target(request.uri(), request.headers(), local)?;
+        let (route, origin) = match target {
+            Target::Signed(route, origin) => (route, origin),
+            Target::Forward(origin) => {
+                exchange.on_route(UNMATCHED);
+                return relay::pass(self, exchange, request, &origin, Verdict::Forwarded).await;
+            }
+        };
+        exchange.on_route(&route.name);
+        if relay::is_unsigned_call(&request) {
+            return relay::pass(self, exchange, request, &origin, Verdict::Unsigned).await;
+        }
+        let identity = self.identity(&route.identity)?;
+        let room = (route.request_limit, self.body_timeout);
+        let buffered = Buffered::read(exchange, request, room, &self.budget).await?;
+        let signed = buffered.sign(self, identity)?;
+        let message = signed.to_request(&origin, &self.pseudonym)?;
+        let answer = self
+            .upstream
+            .send(exchange, message, route.limits())
+            .await?;
+        let verified = Verified::judge(self, exchange, route, &signed, answer)?;
+        Ok(verified.into_response())
+    }
+
+    fn start(&self, request: &Request<Incoming>) -> Exchange {
+        let (method, path) = (request.method(), request.uri().path());
+        let headers = request.headers();
+        Exchange::start(
+            Direction::Egress,
+            &self.metrics,
+            &self.ids,
+            method,
+            path,
+            headers,
+        )
+    }
+
+    /// Runs the flow, but not past the deadline of a drain: then the app gets an answer that says
+    /// what is known instead of a dead connection.
+    async fn until_expired(
+        &self,
+        exchange: &mut Exchange,
+        request: Request<Incoming>,
+        local: SocketAddr,
+    ) -> Result<Response<Body>, Fault> {
+        {
+            let flow = pin!(self.flow(exchange, request, local));
+            tokio::select! {
+                result = flow => return result,
+                () = self.drain.reached(Phase::Expired) => {}
+            }
+        }
+        Err(
+            Fault::not_sent(Code::ShuttingDown, "the sidecar is stopping")
+                .delivery(exchange.delivery()),
+        )
+    }
+
+    /// Turns the result into the app's answer; the exchange ends with its last byte.
+    fn finish(mut exchange: Exchange, result: Result<Response<Body>, Fault>) -> Response<Body> {
+        let mut response = result.unwrap_or_else(|fault| {
+            exchange.failed(&fault);
+            fault_answer::to_app(&fault)
+        });
+        if let Ok(id) = HeaderValue::try_from(exchange.id()) {
+            response.headers_mut().insert(headers::ID, id);
+        }
+        exchange.answered(response.status());
+        response.map(|body| Reported::tie(body, exchange))
+    }
+
+    fn slot(&self) -> Result<SemaphorePermit<'_>, Fault> {
+        self.slots.try_acquire().map_err(|error| {
+            Fault::not_sent(Code::Overloaded, "too many exchanges under way").because(error)
+        })
+    }
+
+    fn refuse_loops(&self, request: &Request<Incoming>) -> Result<(), Fault> {
+        if headers::has_passed(request.headers(), &self.pseudonym) {
+            let text = "the request already went through this sidecar";
+            return Err(Fault::not_sent(Code::LoopDetected, text));
+        }
+        if request.method() == Method::CONNECT {
+            let text = "CONNECT is not served; address the gateway as http:// through this proxy";
+            return Err(Fault::not_sent(Code::HostNotAllowed, text));
+        }
+        Ok(())
+    }
+
+    fn identity(&self, client_id: &ClientId) -> Result<&Arc<Identity>, Fault> {
+        self.keyring
+            .identity(client_id)
+            .ok_or_else(|| Fault::not_sent(Code::SigningFailed, "the route's identity has no keys"))
+    }
+}
+
+impl fmt::Debug for Egress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Egress")
+            .field("routes", &self.routes)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Route {
+    fn limits(&self) -> Limits {
+        Limits {
+            timeout: self.timeout,
+            response_limit: self.response_limit,
+        }
+    }
+}

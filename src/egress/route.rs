@@ -1,0 +1,448 @@
+//! Decides where a request goes: to a signed host, onward untouched, or nowhere.
+//!
+//! Compares hosts canonically and never by prefix or suffix, so `open-x-global.alipayplus.com.evil`
+//! is no signed host. Refuses requests it cannot place; it never guesses a destination.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::str::FromStr;
+use std::time::Duration;
+
+use ::http::header::HOST;
+use ::http::uri::Authority;
+use ::http::{HeaderMap, Uri};
+use countersign_protocol::ClientId;
+
+use crate::exchange::{Code, Fault, Policy};
+use crate::upstream::origin::split;
+use crate::upstream::{Host, Origin};
+
+/// The name of the route in metrics for what is forwarded.
+pub const UNMATCHED: &str = "unmatched";
+
+/// What to do with requests for hosts that no route names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Unmatched {
+    /// Pass them on untouched.
+    #[default]
+    Forward,
+    /// Refuse them.
+    Refuse,
+}
+
+/// Hosts that are signed for, and how.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// The label in metrics and logs.
+    pub name: String,
+    /// The hosts.
+    pub hosts: Vec<HostPattern>,
+    /// Whose key signs.
+    pub identity: ClientId,
+    /// Where the requests go instead of to the host asked for.
+    pub upstream: Option<Origin>,
+    /// Send what is for a plain host to its accelerated one.
+    pub accelerate: bool,
+    /// What happens to an answer that does not verify.
+    pub verify: Policy,
+    /// How far `Response-Time` may be from our clock; nothing is refused for it when absent.
+    pub max_skew: Option<Duration>,
+    /// From sending the request to the last byte of the answer.
+    pub timeout: Duration,
+    /// The largest request body, in bytes.
+    pub request_limit: usize,
+    /// The largest answer body, in bytes.
+    pub response_limit: usize,
+}
+
+/// A host name in which `*` stands for one or more characters of one label.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostPattern(Box<str>);
+
+impl HostPattern {
+    /// Whether the host is one of these.
+    pub fn matches(&self, host: &Host) -> bool {
+        let (mut patterns, mut labels) = (self.0.split('.'), host.as_str().split('.'));
+        loop {
+            match (patterns.next(), labels.next()) {
+                (Some(pattern), Some(label)) if glob(pattern.as_bytes(), label.as_bytes()) => {}
+                (None, None) => return true,
+                _ => return false,
+            }
+        }
+    }
+
+    /// Whether some host is one of both.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        let (mut mine, mut theirs) = (self.0.split('.'), other.0.split('.'));
+        loop {
+            match (mine.next(), theirs.next()) {
+                (Some(a), Some(b)) if intersect(a.as_bytes(), b.as_bytes()) => {}
+                (None, None) => return true,
+                _ => return false,
+            }
+        }
+    }
+
+    /// The pattern as written, in lower case.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for HostPattern {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        // With every star filled in, what is left must be a host name.
+        match text.replace('*', "x").parse::<Host>() {
+            Ok(host) if host.ip().is_none() => {
+                let lower = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
+                Ok(Self(lower.into()))
+            }
+            Ok(_) => Err(format!("\"{text}\" is an address; Alipay+ hosts are names")),
+            Err(_) => Err(format!(
+                "\"{text}\" is no host name; no scheme, port or path belongs here, and '*' stands \
+                 for a part of one label, like open-*-global.alipayplus.com"
+            )),
+        }
+    }
+}
+
+impl fmt::Display for HostPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Whether a label fits a pattern.
+fn glob(pattern: &[u8], label: &[u8]) -> bool {
+    match (pattern, label) {
+        ([], []) => true,
+        ([b'*', rest @ ..], [_, more @ ..]) => glob(rest, more) || glob(pattern, more),
+        ([a, rest @ ..], [b, more @ ..]) => a == b && glob(rest, more),
+        _ => false,
+    }
+}
+
+/// Whether some label fits both patterns.
+fn intersect(a: &[u8], b: &[u8]) -> bool {
+    match (a, b) {
+        ([], []) => true,
+        ([b'*', rest @ ..], [b'*', more @ ..]) => {
+            intersect(rest, more) || intersect(rest, b) || intersect(a, more)
+        }
+        ([b'*', rest @ ..], [_, more @ ..]) => intersect(rest, more) || intersect(a, more),
+        ([_, rest @ ..], [b'*', more @ ..]) => intersect(rest, more) || intersect(rest, b),
+        ([x, rest @ ..], [y, more @ ..]) => x == y && intersect(rest, more),
+        _ => false,
+    }
+}
+
+/// Where a request goes.
+#[derive(Debug)]
+pub enum Target<'a> {
+    /// To a signed host.
+    Signed(&'a Route, Origin),
+    /// Onward untouched.
+    Forward(Origin),
+}
+
+/// The routing table.
+#[derive(Clone, Debug)]
+pub struct Routes {
+    /// The signed hosts.
+    pub routes: Vec<Route>,
+    /// The host of requests that are addressed to the sidecar itself.
+    pub default_host: Option<Host>,
+    /// What happens to all others.
+    pub unmatched: Unmatched,
+}
+
+impl Routes {
+    /// Places a request that arrived on a connection whose local end is `local`.
+    ///
+    /// # Errors
+    /// [`Code::RequestMalformed`] when it does not say clearly where to, [`Code::HostNotAllowed`]
+    /// when it may not go there.
+    pub fn target(
+        &self,
+        uri: &Uri,
+        headers: &HeaderMap,
+        local: SocketAddr,
+    ) -> Result<Target<'_>, Fault> {
+        let asked = Asked::read(uri, headers)?;
+        if asked.is_for(local) {
+            return self.default_target();
+        }
+        match self.routes.iter().find(|route| route.covers(&asked.host)) {
+            Some(route) if asked.port_is_signed() => Ok(route.target(&asked.host)),
+            Some(_) => Err(not_allowed(format!(
+                "{} is signed for on ports 443 and 80 only",
+                asked.host
+            ))),
+            None if self.unmatched == Unmatched::Forward => Ok(Target::Forward(asked.origin())),
+            None => Err(not_allowed(format!(
+                "no route names {} and egress.unmatched is refuse",
+                asked.host
+            ))),
+        }
+    }
+
+    fn default_target(&self) -> Result<Target<'_>, Fault> {
+        let Some(host) = &self.default_host else {
+            return Err(not_allowed(
+                "the request is addressed to the sidecar itself and egress.default_host is not set"
+                    .to_owned(),
+            ));
+        };
+        match self.routes.iter().find(|route| route.covers(host)) {
+            Some(route) => Ok(route.target(host)),
+            None => Ok(Target::Forward(Origin::https(host.clone()))),
+        }
+    }
+}
+
+impl Route {
+    /// Whether it is for that host.
+    pub fn covers(&self, host: &Host) -> bool {
+        self.hosts.iter().any(|pattern| pattern.matches(host))
+    }
+
+    fn target(&self, host: &Host) -> Target<'_> {
+        let asked = || {
+            if self.accelerate {
+                accelerated(host)
+            } else {
+                host.clone()
+            }
+        };
+        let origin = self
+            .upstream
+            .clone()
+            .unwrap_or_else(|| Origin::https(asked()));
+        Target::Signed(self, origin)
+    }
+}
+
+/// The accelerated name of a plain gateway host: `open-na` becomes `open-na-global`.
+fn accelerated(host: &Host) -> Host {
+    let plain = host.as_str().split_once('.').filter(|(label, domain)| {
+        label.starts_with("open-")
+            && !label.ends_with("-global")
+            && matches!(*domain, "alipayplus.com" | "alipay.com")
+    });
+    let name = plain.and_then(|(label, domain)| format!("{label}-global.{domain}").parse().ok());
+    name.unwrap_or_else(|| host.clone())
+}
+
+/// What the request says of its destination.
+struct Asked {
+    host: Host,
+    port: Option<u16>,
+    secure: bool,
+    absolute: bool,
+}
+
+impl Asked {
+    /// The authority of an absolute-form target wins over `Host` (RFC 9112 section 3.2.2).
+    fn read(uri: &Uri, headers: &HeaderMap) -> Result<Self, Fault> {
+        let authority = match uri.authority() {
+            Some(authority) => authority.clone(),
+            None => host_header(headers)?,
+        };
+        let (host, port) = split(&authority).map_err(|error| malformed(error.to_string()))?;
+        let secure = uri.scheme_str() == Some("https");
+        Ok(Self {
+            host,
+            port,
+            secure,
+            absolute: uri.authority().is_some(),
+        })
+    }
+
+    /// Whether the request is addressed to the sidecar itself, as by an app whose base URL points
+    /// here. In origin form our port is enough, whatever name the app knows us by; in absolute form
+    /// another service may well have the same port, so the address must be this machine's too.
+    fn is_for(&self, local: SocketAddr) -> bool {
+        let here = self.host.as_str() == "localhost"
+            || self
+                .host
+                .ip()
+                .is_some_and(|ip| ip.is_loopback() || ip == local.ip());
+        let our_port = self.port.unwrap_or(if self.secure { 443 } else { 80 }) == local.port();
+        our_port && (here || !self.absolute)
+    }
+
+    fn port_is_signed(&self) -> bool {
+        matches!(self.port, None | Some(80 | 443))
+    }
+
+    fn origin(self) -> Origin {
+        let port = self.port.unwrap_or(if self.secure { 443 } else { 80 });
+        Origin {
+            secure: self.secure,
+            host: self.host,
+            port,
+        }
+    }
+}
+
+fn host_header(headers: &HeaderMap) -> Result<Authority, Fault> {
+    let mut values = headers.get_all(HOST).iter();
+    match (values.next(), values.next()) {
+        (Some(value), None) => Authority::try_from(value.as_bytes())
+            .map_err(|error| malformed("the Host field is no host name".to_owned()).because(error)),
+        (None, _) => Err(malformed("the request has no Host field".to_owned())),
+        (Some(_), Some(_)) => Err(malformed("the request has two Host fields".to_owned())),
+    }
+}
+
+fn malformed(text: String) -> Fault {
+    Fault::not_sent(Code::RequestMalformed, text)
+}
+
+fn not_allowed(text: String) -> Fault {
+    Fault::not_sent(Code::HostNotAllowed, text)
+}
+
+#[cfg(test)]
+mod tests {
+    use ::http::HeaderValue;
+
+    use super::*;
+
+    const LOCAL: &str = "127.0.0.1:15001";
+
+    fn routes() -> Routes {
+        let route = Route {
+            name: "gateway".to_owned(),
+            hosts: vec![
+                "open-*-global.alipayplus.com".parse().unwrap(),
+                "open-na.alipayplus.com".parse().unwrap(),
+            ],
+            identity: ClientId::parse("C").unwrap(),
+            upstream: None,
+            accelerate: true,
+            verify: Policy::Enforce,
+            max_skew: None,
+            timeout: Duration::from_secs(15),
+            request_limit: 1,
+            response_limit: 1,
+        };
+        Routes {
+            routes: vec![route],
+            default_host: Some("open-sea-global.alipayplus.com".parse().unwrap()),
+            unmatched: Unmatched::Forward,
+        }
+    }
+
+    /// `signed HOST`, `forward ORIGIN`, or the fault's code.
+    fn place(uri: &str, host: &'static str) -> String {
+        let mut headers = HeaderMap::new();
+        headers.insert(HOST, HeaderValue::from_static(host));
+        let routes = routes();
+        let target = routes.target(&uri.parse().unwrap(), &headers, LOCAL.parse().unwrap());
+        match target {
+            Ok(Target::Signed(_, origin)) => format!("signed {origin}"),
+            Ok(Target::Forward(origin)) => format!("forward {origin}"),
+            Err(fault) => fault.code().as_str().to_owned(),
+        }
+    }
+
+    #[test]
+    fn places_requests_by_authority_host_or_the_default_host() {
+        let sea = "signed https://open-sea-global.alipayplus.com:443";
+        for (uri, host, expected) in [
+            ("/pay", "127.0.0.1:15001", sea),
+            ("/pay", "localhost:15001", sea),
+            ("/pay", "countersign:15001", sea),
+            ("http://127.0.0.1:15001/pay", "x", sea),
+            (
+                "http://countersign:15001/pay",
+                "x",
+                "forward http://countersign:15001",
+            ),
+            ("http://Open-SEA-Global.AlipayPlus.com./pay", "x", sea),
+            ("http://open-sea-global.alipayplus.com:80/pay", "x", sea),
+            ("https://open-sea-global.alipayplus.com/pay", "x", sea),
+            ("/pay", "open-sea-global.alipayplus.com", sea),
+            (
+                "http://open-na.alipayplus.com/",
+                "x",
+                "signed https://open-na-global.alipayplus.com:443",
+            ),
+            (
+                "http://open-sea-global.alipayplus.com:8080/",
+                "x",
+                "host_not_allowed",
+            ),
+            (
+                "http://open-sea-global.alipayplus.com.evil.example/",
+                "x",
+                "forward http://open-sea-global.alipayplus.com.evil.example:80",
+            ),
+            (
+                "http://evil-open-sea-global.alipayplus.com/",
+                "x",
+                "forward http://evil-open-sea-global.alipayplus.com:80",
+            ),
+            (
+                "http://open-a.b-global.alipayplus.com/",
+                "x",
+                "forward http://open-a.b-global.alipayplus.com:80",
+            ),
+            (
+                "http://example.com:8080/",
+                "open-sea-global.alipayplus.com",
+                "forward http://example.com:8080",
+            ),
+            ("/", "exa mple", "request_malformed"),
+            ("http://user@example.com/", "x", "request_malformed"),
+        ] {
+            assert_eq!(place(uri, host), expected, "{uri} Host: {host}");
+        }
+    }
+
+    #[test]
+    fn a_star_stays_within_its_label() {
+        let pattern: HostPattern = "open-*-global.alipayplus.com".parse().unwrap();
+        let matches = |host: &str| pattern.matches(&host.parse().unwrap());
+        assert!(matches("open-sea-global.alipayplus.com"));
+        assert!(!matches("open--global.alipayplus.com"));
+        assert!(!matches("open-sea.x-global.alipayplus.com"));
+        for bad in [
+            "",
+            "https://a",
+            "a:443",
+            "a/b",
+            "127.0.0.1",
+            "[::1]",
+            "a..b",
+        ] {
+            assert!(bad.parse::<HostPattern>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn finds_patterns_that_share_a_host() {
+        let overlap = |a: &str, b: &str| {
+            a.parse::<HostPattern>()
+                .unwrap()
+                .overlaps(&b.parse().unwrap())
+        };
+        assert!(overlap(
+            "open-*-global.alipayplus.com",
+            "open-sea-global.alipayplus.com"
+        ));
+        assert!(overlap("open-*.a.com", "*-global.a.com"));
+        assert!(!overlap(
+            "open-*-global.alipayplus.com",
+            "open-na.alipayplus.com"
+        ));
+        assert!(!overlap(
+            "open-*-global.alipayplus.com",
+            "open-*-global.alipay.com"
+        ));
+    }
+}

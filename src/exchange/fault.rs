@@ -1,0 +1,227 @@
+//! Every way an exchange can fail: code, status, blame, and whether the request may have arrived.
+//!
+//! A [`Fault`] is what every `?` of a flow becomes. It refuses to claim a payment failed: the text a
+//! caller sees is made in `http::answer`, always as an unknown result. `Code` is the one table of
+//! codes; metrics, logs, headers and documents take their names from it.
+
+use std::borrow::Cow;
+use std::error::Error;
+use std::fmt;
+
+use ::http::StatusCode;
+
+/// A cause, for the log.
+pub type Cause = Box<dyn Error + Send + Sync>;
+
+/// Who made an exchange fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blame {
+    /// The one who called us.
+    Caller,
+    /// The one we called.
+    Peer,
+    /// This sidecar, its limits or its configuration.
+    Us,
+}
+
+/// Whether a failed request may have reached the other side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivery {
+    /// Certainly not: no byte of it was handed to a connection.
+    NotSent,
+    /// It may have arrived and may have been carried out.
+    Unknown,
+}
+
+impl Delivery {
+    /// The value of `countersign-outcome`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NotSent => "not-sent",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+macro_rules! codes {
+    ($($(#[$doc:meta])* $name:ident = $text:literal, $status:ident, $blame:ident;)*) => {
+        /// The stable name of a failure.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Code {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Code {
+            /// Every code.
+            pub const ALL: &'static [Code] = &[$(Code::$name,)*];
+
+            /// The name in headers, metrics and logs.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$name => $text,)* }
+            }
+
+            /// The status the caller gets.
+            pub fn status(self) -> StatusCode {
+                match self { $(Self::$name => StatusCode::$status,)* }
+            }
+
+            /// Who made it fail.
+            pub fn blame(self) -> Blame {
+                match self { $(Self::$name => Blame::$blame,)* }
+            }
+        }
+    };
+}
+
+codes! {
+    /// The request's body is over the limit.
+    RequestTooLarge = "request_too_large", PAYLOAD_TOO_LARGE, Caller;
+    /// The request is not a message we can pass on unambiguously.
+    RequestMalformed = "request_malformed", BAD_REQUEST, Caller;
+    /// The request did not arrive whole in time.
+    RequestTimeout = "request_timeout", REQUEST_TIMEOUT, Caller;
+    /// The configuration does not let a request go to that host.
+    HostNotAllowed = "host_not_allowed", FORBIDDEN, Caller;
+    /// The request would come back to this sidecar.
+    LoopDetected = "loop_detected", LOOP_DETECTED, Us;
+    /// A limit on connections, exchanges or memory is reached.
+    Overloaded = "overloaded", SERVICE_UNAVAILABLE, Us;
+    /// The sidecar is stopping.
+    ShuttingDown = "shutting_down", SERVICE_UNAVAILABLE, Us;
+    /// The request could not be signed.
+    SigningFailed = "signing_failed", INTERNAL_SERVER_ERROR, Us;
+    /// No connection to the other side.
+    UpstreamUnreachable = "upstream_unreachable", BAD_GATEWAY, Peer;
+    /// A connection, but no trusted TLS on it.
+    UpstreamTlsFailed = "upstream_tls_failed", BAD_GATEWAY, Peer;
+    /// The connection ended before the answer was complete.
+    UpstreamBrokeOff = "upstream_broke_off", BAD_GATEWAY, Peer;
+    /// The answer is not valid HTTP, or not unambiguous.
+    UpstreamMalformed = "upstream_malformed", BAD_GATEWAY, Peer;
+    /// No complete answer in time.
+    UpstreamTimeout = "upstream_timeout", GATEWAY_TIMEOUT, Peer;
+    /// The answer's body is over the limit.
+    ResponseTooLarge = "response_too_large", BAD_GATEWAY, Peer;
+    /// The answer carries no signature though it should, or only half of one.
+    ResponseSignatureMissing = "response_signature_missing", BAD_GATEWAY, Peer;
+    /// The answer's signature headers cannot be read.
+    ResponseSignatureMalformed = "response_signature_malformed", BAD_GATEWAY, Peer;
+    /// The answer's signature does not verify.
+    ResponseSignatureInvalid = "response_signature_invalid", BAD_GATEWAY, Peer;
+    /// The answer names a key version that is not configured.
+    ResponseKeyUnknown = "response_key_unknown", BAD_GATEWAY, Peer;
+    /// The answer is for another client.
+    ResponseClientMismatch = "response_client_mismatch", BAD_GATEWAY, Peer;
+    /// The answer's time is no time, or too far from ours.
+    ResponseTimeUnacceptable = "response_time_unacceptable", BAD_GATEWAY, Peer;
+}
+
+/// Why an exchange failed.
+#[derive(Debug)]
+pub struct Fault {
+    code: Code,
+    delivery: Delivery,
+    text: Cow<'static, str>,
+    cause: Option<Cause>,
+}
+
+impl Fault {
+    /// A failure before anything was handed to a connection. `text` is public: it names what was
+    /// wrong and never quotes a body, a key, a signature or a query.
+    pub fn not_sent(code: Code, text: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            code,
+            delivery: Delivery::NotSent,
+            text: text.into(),
+            cause: None,
+        }
+    }
+
+    /// A failure after the request may have reached the other side.
+    pub fn unknown(code: Code, text: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            code,
+            delivery: Delivery::Unknown,
+            text: text.into(),
+            cause: None,
+        }
+    }
+
+    /// The same failure with what is known of the delivery.
+    #[must_use]
+    pub fn delivery(mut self, delivery: Delivery) -> Self {
+        self.delivery = delivery;
+        self
+    }
+
+    /// The same failure with its cause, which only the log sees.
+    #[must_use]
+    pub fn because(mut self, cause: impl Into<Cause>) -> Self {
+        self.cause = Some(cause.into());
+        self
+    }
+
+    /// Its stable name.
+    pub fn code(&self) -> Code {
+        self.code
+    }
+
+    /// Whether the request may have arrived.
+    pub fn delivered(&self) -> Delivery {
+        self.delivery
+    }
+
+    /// The public text.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The text with all causes, for the log.
+    pub fn chain(&self) -> String {
+        let mut chain = self.text.to_string();
+        let mut next = self.source();
+        while let Some(cause) = next {
+            let text = cause.to_string();
+            if !chain.ends_with(&text) {
+                chain.push_str(": ");
+                chain.push_str(&text);
+            }
+            next = cause.source();
+        }
+        chain
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.code.as_str(), self.text)
+    }
+}
+
+impl Error for Fault {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.cause
+            .as_deref()
+            .map(|cause| cause as &(dyn Error + 'static))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn no_two_codes_share_a_name() {
+        let names: HashSet<_> = Code::ALL.iter().map(|code| code.as_str()).collect();
+        assert_eq!(names.len(), Code::ALL.len());
+    }
+
+    #[test]
+    fn the_chain_names_every_cause_once() {
+        let cause = std::io::Error::other("connection reset");
+        let fault = Fault::unknown(Code::UpstreamBrokeOff, "the gateway broke off").because(cause);
+        assert_eq!(fault.chain(), "the gateway broke off: connection reset");
+    }
+}

@@ -1,0 +1,342 @@
+//! One object per exchange: it knows the times, the verdict and the delivery, and reports once.
+//!
+//! Started by `egress::handle` and `ingress::handle` with the request's head; whatever then happens
+//! (an answer, a [`Fault`], a caller that is gone) is recorded exactly once, when the object is
+//! dropped. Flows therefore hold no counter and no log call.
+
+pub mod fault;
+pub mod verdict;
+
+use std::collections::hash_map::RandomState;
+use std::fmt;
+use std::future::Future;
+use std::hash::{BuildHasher, Hasher};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use ::http::{HeaderMap, Method, StatusCode};
+
+pub use fault::{Blame, Code, Delivery, Fault};
+pub use verdict::{Policy, Verdict};
+
+use crate::clock::Stopwatch;
+use crate::telemetry::{Line, Metrics};
+
+/// Which way the request goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// From the app to the gateway.
+    Egress,
+    /// From the gateway to the app.
+    Ingress,
+}
+
+impl Direction {
+    /// The label in metrics and logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Egress => "egress",
+            Self::Ingress => "ingress",
+        }
+    }
+}
+
+/// Gives every exchange of this process a name of its own.
+#[derive(Debug)]
+pub struct Ids {
+    instance: String,
+    next: AtomicU64,
+}
+
+impl Ids {
+    /// Names that start with six random hex digits, so that those of two sidecars differ.
+    pub fn new() -> Self {
+        let random = RandomState::new().build_hasher().finish() & 0xff_ffff;
+        Self {
+            instance: format!("{random:06x}"),
+            next: AtomicU64::new(1),
+        }
+    }
+
+    /// The part all names of this process share.
+    pub fn instance(&self) -> &str {
+        &self.instance
+    }
+
+    fn next(&self) -> String {
+        format!(
+            "{}-{}",
+            self.instance,
+            self.next.fetch_add(1, Ordering::Relaxed)
+        )
+    }
+}
+
+impl Default for Ids {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// An exchange under way.
+pub struct Exchange {
+    line: Line,
+    metrics: Metrics,
+    started: Stopwatch,
+    delivery: Delivery,
+}
+
+impl Exchange {
+    /// Starts an exchange with the head of its request.
+    pub fn start(
+        direction: Direction,
+        metrics: &Metrics,
+        ids: &Ids,
+        method: &Method,
+        path: &str,
+        headers: &HeaderMap,
+    ) -> Self {
+        metrics
+            .in_flight
+            .with_label_values(&[direction.as_str()])
+            .inc();
+        let line = Line {
+            id: ids.next(),
+            direction: direction.as_str(),
+            route: "none".to_owned(),
+            method: method.to_string(),
+            path: path.to_owned(),
+            outcome: "aborted",
+            trace_id: trace_id(headers),
+            ..Line::default()
+        };
+        let metrics = metrics.clone();
+        Self {
+            line,
+            metrics,
+            started: Stopwatch::start(),
+            delivery: Delivery::NotSent,
+        }
+    }
+
+    /// Its name in the log and in `countersign-id`.
+    pub fn id(&self) -> &str {
+        &self.line.id
+    }
+
+    /// The metrics it reports to.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// The route was found.
+    pub fn on_route(&mut self, route: &str) {
+        route.clone_into(&mut self.line.route);
+    }
+
+    /// The request's body arrived.
+    pub fn received(&mut self, bytes: usize) {
+        self.line.request_bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+    }
+
+    /// Waits for a peer; that time is not counted as ours.
+    pub async fn away<F: Future>(&mut self, wait: F) -> F::Output {
+        let stopwatch = Stopwatch::start();
+        let output = wait.await;
+        self.line.waited += stopwatch.elapsed();
+        output
+    }
+
+    /// From now on the request may reach the other side.
+    pub fn handing_over(&mut self) {
+        self.delivery = Delivery::Unknown;
+    }
+
+    /// Whether the request may have reached the other side.
+    pub fn delivery(&self) -> Delivery {
+        self.delivery
+    }
+
+    /// The peer's message was looked at: counts it and keeps the verdict.
+    pub fn judged(&mut self, verdict: Verdict, key_version: Option<u32>) {
+        self.line.outcome = verdict.as_str();
+        self.line.key_version = key_version;
+        if matches!(verdict, Verdict::Verified | Verdict::Unsigned) {
+            self.count_verification(verdict.as_str());
+        }
+    }
+
+    /// The peer's message failed verification though the route lets it pass: counted by its code.
+    pub fn reported(&mut self, fault: &Fault) {
+        self.count_verification(fault.code().as_str());
+        self.line.error = Some(fault.code().as_str());
+        self.line.reason = Some(fault.chain());
+    }
+
+    /// The exchange ends with an answer of ours in place of the peer's.
+    pub fn failed(&mut self, fault: &Fault) {
+        let code = fault.code().as_str();
+        let delivery = fault.delivered().as_str();
+        if is_verification(fault.code()) {
+            self.count_verification(code);
+        }
+        self.metrics
+            .faults
+            .with_label_values(&[self.line.direction, code, delivery])
+            .inc();
+        self.line.outcome = code;
+        self.line.error = Some(code);
+        self.line.delivery = Some(delivery);
+        self.line.reason = Some(fault.chain());
+    }
+
+    /// What the caller gets.
+    pub fn answered(&mut self, status: StatusCode) {
+        self.line.status = Some(status.as_u16());
+    }
+
+    /// Body bytes went back to the caller.
+    pub fn sent_back(&mut self, bytes: usize) {
+        self.line.response_bytes += u64::try_from(bytes).unwrap_or(u64::MAX);
+    }
+
+    fn count_verification(&self, result: &str) {
+        self.metrics
+            .verifications
+            .with_label_values(&[self.line.direction, result])
+            .inc();
+    }
+
+    fn report(&mut self) {
+        if self.line.status.is_none() && self.line.error.is_none() {
+            self.line.outcome = "aborted";
+            self.line.error = Some("aborted");
+            self.line.delivery = Some(self.delivery.as_str());
+            self.line.reason = Some("the caller was gone before the answer".to_owned());
+        }
+        let (direction, route) = (self.line.direction, self.line.route.as_str());
+        self.line.duration = self.started.elapsed();
+        let total = self.line.duration.as_secs_f64();
+        let own = self
+            .line
+            .duration
+            .saturating_sub(self.line.waited)
+            .as_secs_f64();
+        self.metrics.in_flight.with_label_values(&[direction]).dec();
+        self.metrics
+            .exchanges
+            .with_label_values(&[direction, route, self.line.outcome])
+            .inc();
+        self.metrics
+            .exchange_duration
+            .with_label_values(&[direction, route])
+            .observe(total);
+        self.metrics
+            .overhead
+            .with_label_values(&[direction])
+            .observe(own);
+        self.line.write();
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        self.report();
+    }
+}
+
+impl fmt::Debug for Exchange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Exchange")
+            .field("line", &self.line)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Codes that come from looking at a signature.
+fn is_verification(code: Code) -> bool {
+    let name = code.as_str();
+    name.starts_with("response_signature")
+        || matches!(
+            code,
+            Code::ResponseKeyUnknown
+                | Code::ResponseClientMismatch
+                | Code::ResponseTimeUnacceptable
+        )
+}
+
+/// The trace id of a W3C `traceparent` header (`00-<32 hex>-<16 hex>-<2 hex>`).
+fn trace_id(headers: &HeaderMap) -> Option<String> {
+    let id = headers
+        .get("traceparent")?
+        .to_str()
+        .ok()?
+        .split('-')
+        .nth(1)?;
+    let valid = id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    valid.then(|| id.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn exchange(metrics: &Metrics) -> Exchange {
+        let (ids, headers) = (Ids::new(), HeaderMap::new());
+        Exchange::start(
+            Direction::Egress,
+            metrics,
+            &ids,
+            &Method::POST,
+            "/pay",
+            &headers,
+        )
+    }
+
+    fn count(metrics: &Metrics, outcome: &str) -> u64 {
+        metrics
+            .exchanges
+            .with_label_values(&["egress", "none", outcome])
+            .get()
+    }
+
+    #[test]
+    fn an_exchange_that_is_dropped_counts_once_as_aborted() {
+        let metrics = Metrics::new().unwrap();
+        drop(exchange(&metrics));
+        assert_eq!(count(&metrics, "aborted"), 1);
+        assert_eq!(metrics.in_flight.with_label_values(&["egress"]).get(), 0);
+    }
+
+    #[test]
+    fn a_failed_verification_counts_under_its_code_in_both_metrics() {
+        let metrics = Metrics::new().unwrap();
+        let mut exchange = exchange(&metrics);
+        exchange.failed(&Fault::unknown(Code::ResponseKeyUnknown, "no such key"));
+        drop(exchange);
+        assert_eq!(count(&metrics, "response_key_unknown"), 1);
+        let results = &metrics.verifications;
+        assert_eq!(
+            results
+                .with_label_values(&["egress", "response_key_unknown"])
+                .get(),
+            1
+        );
+    }
+
+    #[test]
+    fn takes_the_trace_id_only_from_a_well_formed_traceparent() {
+        let mut headers = HeaderMap::new();
+        assert_eq!(trace_id(&headers), None);
+        let id = "0af7651916cd43dd8448eb211c80319c";
+        headers.insert(
+            "traceparent",
+            format!("00-{id}-b7ad6b7169203331-01").parse().unwrap(),
+        );
+        assert_eq!(trace_id(&headers).as_deref(), Some(id));
+        headers.insert(
+            "traceparent",
+            "00-secret-b7ad6b7169203331-01".parse().unwrap(),
+        );
+        assert_eq!(trace_id(&headers), None);
+    }
+}

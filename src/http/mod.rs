@@ -1,0 +1,12 @@
+//! HTTP messages as both flows need them: bounded bodies, clean headers, answers for faults.
+//!
+//! Knows nothing of routes, keys or sockets. Refuses unbounded buffering and headers that a peer may
+//! not choose (hop-by-hop, ours). Called by `net`, `upstream`, the flows and the sandbox.
+
+pub mod answer;
+pub mod body;
+pub mod coding;
+pub mod headers;
+pub mod result;
+
+pub use body::{Body, Budget, Held};

@@ -1,0 +1,186 @@
+//! Reads what an unsigned body claims: `result.resultStatus`.
+//!
+//! Only used where no signature protects the body, so it trusts nothing: a repeated key, anything
+//! that is not exactly one JSON object, or a mention of `resultStatus` it cannot place counts as a
+//! claim that might be `S` to a more lenient parser. Never changes a body.
+
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+/// What an unsigned body says of the result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// Exactly one `resultStatus`, and it is `F` or `U`.
+    NotSuccessful,
+    /// It says `S`, or something a lenient reader might take for it.
+    MaybeSuccessful,
+    /// It speaks of no result at all.
+    None,
+}
+
+/// Reads the claim of a body.
+pub fn claim(body: &[u8]) -> Claim {
+    let statuses = serde_json::from_slice::<Tree>(body)
+        .map(|document| {
+            document
+                .all("result")
+                .flat_map(|one| one.all("resultStatus"))
+                .collect()
+        })
+        .unwrap_or_default();
+    match Vec::as_slice(&statuses) {
+        [Tree::Text(status)] if status == "F" || status == "U" => Claim::NotSuccessful,
+        [] if !mentions_status(body) => Claim::None,
+        _ => Claim::MaybeSuccessful,
+    }
+}
+
+/// A JSON value with all its keys, repeated ones too; arrays and numbers are of no interest.
+enum Tree {
+    Object(Vec<(String, Tree)>),
+    Text(String),
+    Other,
+}
+
+impl Tree {
+    /// All values under that key; keys in another case count, as some parsers ignore case.
+    fn all(self, key: &'static str) -> impl Iterator<Item = Tree> {
+        let entries = if let Self::Object(entries) = self {
+            entries
+        } else {
+            Vec::new()
+        };
+        let same = move |name: &str| name.eq_ignore_ascii_case(key);
+        entries
+            .into_iter()
+            .filter(move |(name, _)| same(name))
+            .map(|(_, value)| value)
+    }
+}
+
+impl<'de> Deserialize<'de> for Tree {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(TreeVisitor)
+    }
+}
+
+struct TreeVisitor;
+
+impl<'de> Visitor<'de> for TreeVisitor {
+    type Value = Tree;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Tree, A::Error> {
+        let mut entries = Vec::new();
+        while let Some(entry) = map.next_entry()? {
+            entries.push(entry);
+        }
+        Ok(Tree::Object(entries))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Tree, A::Error> {
+        while seq.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Tree::Other)
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Tree, E> {
+        Ok(Tree::Text(text.to_owned()))
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Tree, E> {
+        Ok(Tree::Other)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Tree, E> {
+        Ok(Tree::Other)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Tree, E> {
+        Ok(Tree::Other)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Tree, E> {
+        Ok(Tree::Other)
+    }
+
+    fn visit_unit<E>(self) -> Result<Tree, E> {
+        Ok(Tree::Other)
+    }
+}
+
+/// Whether the word stands anywhere: in any case, with a NUL between letters (UTF-16), or possibly
+/// hidden behind a JSON escape.
+fn mentions_status(body: &[u8]) -> bool {
+    let text: Vec<u8> = body
+        .iter()
+        .filter(|byte| **byte != 0)
+        .map(u8::to_ascii_lowercase)
+        .collect();
+    let holds = |word: &[u8]| text.windows(word.len()).any(|window| window == word);
+    holds(b"resultstatus") || holds(b"\\u00")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_one_clear_f_or_u_is_not_successful() {
+        let table: &[(&str, Claim)] = &[
+            (
+                r#"{"result":{"resultStatus":"F","resultCode":"X"}}"#,
+                Claim::NotSuccessful,
+            ),
+            (
+                r#"{"a":[{"b":1.5}],"result":{"resultStatus":"U"}}"#,
+                Claim::NotSuccessful,
+            ),
+            (r#"{"result":{"resultStatus":"S"}}"#, Claim::MaybeSuccessful),
+            (r#"{"result":{"resultStatus":"s"}}"#, Claim::MaybeSuccessful),
+            (
+                r#"{"result":{"resultStatus":"F","resultStatus":"S"}}"#,
+                Claim::MaybeSuccessful,
+            ),
+            (
+                r#"{"result":{"resultStatus":"F","ResultStatus":"S"}}"#,
+                Claim::MaybeSuccessful,
+            ),
+            (
+                r#"{"result":{"resultStatus":"F"},"result":{"resultStatus":"S"}}"#,
+                Claim::MaybeSuccessful,
+            ),
+            (
+                r#"{"result":{"resultStatus":"F"}} {}"#,
+                Claim::MaybeSuccessful,
+            ),
+            (
+                r#"{"result":{"resultStatus":null}}"#,
+                Claim::MaybeSuccessful,
+            ),
+            (r#"{"data":{"resultStatus":"S"}}"#, Claim::MaybeSuccessful),
+            (
+                r#"{"result":{"result\u0053tatus":"S"}"#,
+                Claim::MaybeSuccessful,
+            ),
+            (
+                "\u{feff}{\"result\":{\"resultStatus\":\"S\"}}",
+                Claim::MaybeSuccessful,
+            ),
+            ("<resultStatus>S</resultStatus>", Claim::MaybeSuccessful),
+            (
+                "r\0e\0s\0u\0l\0t\0S\0t\0a\0t\0u\0s\0",
+                Claim::MaybeSuccessful,
+            ),
+            ("<html>502 Bad Gateway</html>", Claim::None),
+            (r#"{"result":{}}"#, Claim::None),
+            ("", Claim::None),
+        ];
+        for (body, expected) in table {
+            assert_eq!(claim(body.as_bytes()), *expected, "{body}");
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! Accepts connections and serves HTTP/1.1 on them until the drain closes them.
+//!
+//! Refuses connections over the limit by leaving them in the kernel's queue, and heads that do not
+//! arrive in time. What a request means is the service's business.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use prometheus::IntGauge;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_rustls::TlsAcceptor;
+use tracing::{debug, warn};
+
+use super::drain::{Drain, Phase};
+use super::task;
+use crate::http::Body;
+
+/// How long a TLS handshake may take.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// How long accepting pauses when the process is out of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Answers the requests of a listener.
+pub trait Service: Send + Sync + 'static {
+    /// Answers one request that arrived on a connection whose local end is `local`.
+    fn answer(
+        &self,
+        request: Request<Incoming>,
+        local: SocketAddr,
+    ) -> impl Future<Output = Response<Body>> + Send;
+}
+
+/// A listening socket with all that serving it needs.
+#[derive(Debug)]
+pub struct Server {
+    listener: TcpListener,
+    settings: Settings,
+}
+
+/// How a listener treats its connections.
+#[derive(Clone)]
+pub struct Settings {
+    /// How many connections may be open at a time.
+    pub connections: usize,
+    /// How long a request head may take, the wait for the next one on the connection included.
+    pub head_timeout: Duration,
+    /// The largest request head, in bytes.
+    pub head_limit: usize,
+    /// TLS, unless the listener speaks plain HTTP.
+    pub tls: Option<TlsAcceptor>,
+    /// Shows the open connections.
+    pub open: IntGauge,
+}
+
+impl std::fmt::Debug for Settings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Settings")
+            .field("connections", &self.connections)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Server {
+    /// A server that has not accepted anything yet.
+    pub fn new(listener: TcpListener, settings: Settings) -> Self {
+        Self { listener, settings }
+    }
+
+    /// Serves until the drain closes, then until the last connection is finished.
+    pub async fn run<S: Service>(self, service: S, drain: Drain) {
+        let Self { listener, settings } = self;
+        let service = Arc::new(service);
+        let graceful = GracefulShutdown::new();
+        let slots = Arc::new(Semaphore::new(settings.connections));
+        let closing = drain.reached(Phase::Closing);
+        tokio::pin!(closing);
+        loop {
+            let accepted = tokio::select! {
+                () = &mut closing => break,
+                accepted = accept(&listener, &slots) => accepted,
+            };
+            if let Some((stream, slot)) = accepted {
+                let (service, settings) = (Arc::clone(&service), settings.clone());
+                let connection = Connection {
+                    service,
+                    settings,
+                    watcher: graceful.watcher(),
+                };
+                task::spawn(connection.serve(stream, slot));
+            }
+        }
+        drop(listener);
+        graceful.shutdown().await;
+    }
+}
+
+async fn accept(
+    listener: &TcpListener,
+    slots: &Arc<Semaphore>,
+) -> Option<(TcpStream, OwnedSemaphorePermit)> {
+    // A slot first: without one the connection waits in the kernel's queue.
+    let slot = Arc::clone(slots).acquire_owned().await.ok()?;
+    match listener.accept().await {
+        Ok((stream, _peer)) => Some((stream, slot)),
+        Err(error) => {
+            // Most likely out of file descriptors (EMFILE): connections that end will free some.
+            warn!(%error, "cannot accept a connection");
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+            None
+        }
+    }
+}
+
+/// One accepted connection on its way to hyper.
+struct Connection<S> {
+    service: Arc<S>,
+    settings: Settings,
+    watcher: Watcher,
+}
+
+impl<S: Service> Connection<S> {
+    async fn serve(self, stream: TcpStream, _slot: OwnedSemaphorePermit) {
+        let _open = Open::count(&self.settings.open);
+        let Ok(local) = stream.local_addr() else {
+            return;
+        };
+        // Answers are written whole; waiting to fill a segment would only delay them.
+        if let Err(error) = stream.set_nodelay(true) {
+            debug!(%error, "cannot set TCP_NODELAY");
+        }
+        match self.settings.tls.clone() {
+            None => self.speak_http(stream, local).await,
+            Some(tls) => match tokio::time::timeout(HANDSHAKE, tls.accept(stream)).await {
+                Ok(Ok(stream)) => self.speak_http(stream, local).await,
+                Ok(Err(error)) => debug!(%error, "TLS handshake failed"),
+                Err(_elapsed) => debug!("TLS handshake took too long"),
+            },
+        }
+    }
+
+    async fn speak_http<I>(self, io: I, local: SocketAddr)
+    where
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let service = self.service;
+        let answer = service_fn(move |request| {
+            let service = Arc::clone(&service);
+            async move { Ok::<_, Infallible>(service.answer(request, local).await) }
+        });
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(self.settings.head_timeout)
+            .max_buf_size(self.settings.head_limit)
+            // An app that half-closes after its request still wants the answer; and a payment in
+            // mid-air is better finished and logged than cut off.
+            .half_close(true)
+            .serve_connection(TokioIo::new(io), answer);
+        if let Err(error) = self.watcher.watch(connection).await {
+            debug!(%error, "connection ended");
+        }
+    }
+}
+
+/// Counts a connection while it is open.
+struct Open(IntGauge);
+
+impl Open {
+    fn count(gauge: &IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}

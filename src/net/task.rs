@@ -1,0 +1,37 @@
+//! The only place that starts a task.
+//!
+//! Everything that runs beside its caller is started here, so that a search for `spawn` finds all of
+//! it. A task that panics ends alone; nothing waits for it for ever, as all state is given back by
+//! `Drop`.
+
+use std::future::Future;
+
+use tokio::task::JoinHandle;
+
+/// Runs a future beside the caller.
+pub fn spawn<F>(future: F) -> JoinHandle<F::Output>
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the one place that spawns"
+    )]
+    tokio::spawn(future)
+}
+
+/// Lets hyper start its connection tasks through [`spawn`].
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Executor;
+
+impl<F> hyper::rt::Executor<F> for Executor
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    fn execute(&self, future: F) {
+        // The connection's end is seen through its peer; nobody needs the handle.
+        drop(spawn(future));
+    }
+}

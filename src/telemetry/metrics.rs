@@ -1,0 +1,247 @@
+//! Every metric in one table.
+//!
+//! Label values are bounded: routes come from the configuration, everything else from enums here
+//! and in `exchange`. Refuses paths, ids and anything else a message could choose.
+
+use std::time::Duration;
+
+use prometheus::process_collector::ProcessCollector;
+use prometheus::{
+    Encoder, Error, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts,
+    Registry, TextEncoder,
+};
+
+/// Buckets for whole exchanges: the gateway answers in tens of milliseconds to seconds.
+const EXCHANGE_BUCKETS: &[f64] = &[
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 8.0, 15.0, 30.0,
+];
+/// Buckets for our own work: an RSA-2048 signature takes some 0.25 ms.
+const WORK_BUCKETS: &[f64] = &[
+    0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.05,
+];
+
+/// The process's metrics; clones share them.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// Finished exchanges.
+    pub exchanges: IntCounterVec,
+    /// How long exchanges took, waiting included.
+    pub exchange_duration: HistogramVec,
+    /// Time spent in the sidecar, waiting for peers excluded.
+    pub overhead: HistogramVec,
+    /// Exchanges under way.
+    pub in_flight: IntGaugeVec,
+    /// Answers the sidecar gave in place of the peer, with whether the request may have arrived.
+    pub faults: IntCounterVec,
+    /// Time to make one signature.
+    pub sign_duration: HistogramVec,
+    /// Verified messages and refused ones by code.
+    pub verifications: IntCounterVec,
+    /// Time to verify one signature.
+    pub verify_duration: HistogramVec,
+    /// New upstream connections by result.
+    pub upstream_connects: IntCounterVec,
+    /// Open connections from peers.
+    pub connections: IntGaugeVec,
+    /// Bytes of bodies held in memory now.
+    pub buffered: IntGaugeVec,
+    /// The keys in use.
+    pub key_info: IntGaugeVec,
+    /// When each key was loaded.
+    pub key_loaded: GaugeVec,
+    /// Reloads of the key set by result.
+    pub reloads: IntCounterVec,
+    /// The gateway's `Date` minus our clock.
+    pub clock_skew: GaugeVec,
+    /// Blind tunnels by result.
+    pub tunnels: IntCounterVec,
+}
+
+impl Metrics {
+    /// Registers all metrics.
+    ///
+    /// # Errors
+    /// When two metrics share a name, which a test rules out.
+    #[expect(clippy::too_many_lines, reason = "one table of all metrics, to be read in one go")]
+    pub fn new() -> Result<Self, Error> {
+        let table = Table {
+            registry: Registry::new(),
+        };
+        let metrics = Self {
+            exchanges: table.counters(
+                "countersign_exchanges_total",
+                "Finished exchanges by outcome: a verdict, or the error code.",
+                &["direction", "route", "outcome"],
+            )?,
+            exchange_duration: table.histograms(
+                "countersign_exchange_duration_seconds",
+                "Time from the request's head to the end of its answer, waiting included.",
+                &["direction", "route"],
+                EXCHANGE_BUCKETS,
+            )?,
+            overhead: table.histograms(
+                "countersign_overhead_seconds",
+                "Time an exchange spent in the sidecar, waiting for peers excluded.",
+                &["direction"],
+                WORK_BUCKETS,
+            )?,
+            in_flight: table.gauges(
+                "countersign_in_flight",
+                "Exchanges under way.",
+                &["direction"],
+            )?,
+            faults: table.counters(
+                "countersign_faults_total",
+                "Answers the sidecar gave itself, by code and by whether the request may have been delivered.",
+                &["direction", "code", "delivery"],
+            )?,
+            sign_duration: table.histograms(
+                "countersign_sign_duration_seconds",
+                "Time to make one signature.",
+                &[],
+                WORK_BUCKETS,
+            )?,
+            verifications: table.counters(
+                "countersign_verifications_total",
+                "Messages whose signature was looked at: verified, unsigned, or the error code.",
+                &["direction", "result"],
+            )?,
+            verify_duration: table.histograms(
+                "countersign_verify_duration_seconds",
+                "Time to verify one signature.",
+                &[],
+                WORK_BUCKETS,
+            )?,
+            upstream_connects: table.counters(
+                "countersign_upstream_connects_total",
+                "New connections towards the gateway or another destination, by result.",
+                &["result"],
+            )?,
+            connections: table.gauges(
+                "countersign_connections",
+                "Open connections accepted by a listener.",
+                &["listener"],
+            )?,
+            buffered: table.gauges(
+                "countersign_buffered_bytes",
+                "Bytes of message bodies held in memory.",
+                &[],
+            )?,
+            key_info: table.gauges(
+                "countersign_key_info",
+                "Keys in use; the value is always 1.",
+                &["client_id", "use", "key_version", "fingerprint"],
+            )?,
+            key_loaded: table.float_gauges(
+                "countersign_key_loaded_timestamp_seconds",
+                "When the key was loaded, in seconds since the epoch.",
+                &["client_id", "use", "key_version", "fingerprint"],
+            )?,
+            reloads: table.counters(
+                "countersign_reloads_total",
+                "Reloads of keys and configuration by result.",
+                &["result"],
+            )?,
+            clock_skew: table.float_gauges(
+                "countersign_clock_skew_seconds",
+                "The gateway's Date header minus our clock, at the last answer.",
+                &["route"],
+            )?,
+            tunnels: table.counters(
+                "countersign_tunnels_total",
+                "Blind tunnels by result.",
+                &["result"],
+            )?,
+            registry: table.registry.clone(),
+        };
+        let build = table.gauges(
+            "countersign_build_info",
+            "The running version; the value is always 1.",
+            &["version"],
+        )?;
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        metrics
+            .registry
+            .register(Box::new(ProcessCollector::for_self()))?;
+        metrics.buffered.with_label_values::<&str>(&[]).set(0);
+        Ok(metrics)
+    }
+
+    /// All metrics in the Prometheus text exposition format.
+    ///
+    /// # Errors
+    /// When a metric cannot be encoded, which would be a defect.
+    pub fn render(&self) -> Result<String, Error> {
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
+        String::from_utf8(text).map_err(|error| Error::Msg(error.to_string()))
+    }
+
+    /// Records the time one signature took.
+    pub fn signed(&self, took: Duration) {
+        self.sign_duration
+            .with_label_values::<&str>(&[])
+            .observe(took.as_secs_f64());
+    }
+
+    /// Records the time one verification took.
+    pub fn verified(&self, took: Duration) {
+        self.verify_duration
+            .with_label_values::<&str>(&[])
+            .observe(took.as_secs_f64());
+    }
+}
+
+struct Table {
+    registry: Registry,
+}
+
+impl Table {
+    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, Error> {
+        let metric = IntCounterVec::new(Opts::new(name, help), labels)?;
+        self.registry.register(Box::new(metric.clone()))?;
+        Ok(metric)
+    }
+
+    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, Error> {
+        let metric = IntGaugeVec::new(Opts::new(name, help), labels)?;
+        self.registry.register(Box::new(metric.clone()))?;
+        Ok(metric)
+    }
+
+    fn float_gauges(&self, name: &str, help: &str, labels: &[&str]) -> Result<GaugeVec, Error> {
+        let metric = GaugeVec::new(Opts::new(name, help), labels)?;
+        self.registry.register(Box::new(metric.clone()))?;
+        Ok(metric)
+    }
+
+    fn histograms(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+        buckets: &[f64],
+    ) -> Result<HistogramVec, Error> {
+        let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
+        let metric = HistogramVec::new(options, labels)?;
+        self.registry.register(Box::new(metric.clone()))?;
+        Ok(metric)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_metrics_register_and_the_build_is_named() {
+        let metrics = Metrics::new().unwrap();
+        let text = metrics.render().unwrap();
+        assert!(
+            text.contains("countersign_build_info{version=\"0.1.0\"} 1"),
+            "{text}"
+        );
+        assert!(text.contains("process_resident_memory_bytes"), "{text}");
+    }
+}

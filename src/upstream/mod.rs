@@ -1,0 +1,205 @@
+//! Sends a request onward: pooled connections, deadlines, and at most one delivery.
+//!
+//! The one room that knows hyper's client. Re-sends nothing that may have been written: a pooled
+//! connection that turns out closed before the first byte is replaced, anything later is a
+//! [`Fault`] whose delivery is unknown. Refuses to call this process's own listeners. Called by the
+//! flows; what an answer means is theirs to judge.
+
+pub mod connect;
+pub mod origin;
+
+use std::error::Error;
+use std::time::Duration;
+
+use ::http::{HeaderMap, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use hyper_util::client::legacy::connect::{CaptureConnection, capture_connection};
+use hyper_util::client::legacy::{self, Client};
+use hyper_util::rt::TokioTimer;
+use tokio::time::timeout;
+
+pub use connect::{Connector, OwnAddresses};
+pub use origin::{Host, Origin};
+
+use self::connect::ConnectError;
+use crate::exchange::{Code, Delivery, Exchange, Fault};
+use crate::http::body::{self, Body, BodyError, Budget, Held};
+use crate::net::task::Executor;
+
+/// How long an unused connection is kept. Shorter than the minute common servers and load balancers
+/// allow, so that they seldom close one just as we use it.
+const IDLE: Duration = Duration::from_secs(30);
+/// Unused connections kept to one host.
+const IDLE_PER_HOST: usize = 32;
+
+/// The client for everything that leaves the sidecar; clones share the pool.
+#[derive(Clone, Debug)]
+pub struct Upstream {
+    client: Client<Connector, Body>,
+    budget: Budget,
+}
+
+/// What one request may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// From handing it over to the last byte of the answer.
+    pub timeout: Duration,
+    /// The answer's body, in bytes.
+    pub response_limit: usize,
+}
+
+impl Upstream {
+    /// A client without connections; answers are held within `budget`.
+    pub fn new(connector: Connector, budget: Budget) -> Self {
+        let client = Client::builder(Executor)
+            .pool_idle_timeout(IDLE)
+            .pool_max_idle_per_host(IDLE_PER_HOST)
+            .pool_timer(TokioTimer::new())
+            .timer(TokioTimer::new())
+            .build(connector);
+        Self { client, budget }
+    }
+
+    /// Sends a request once and waits for the whole answer.
+    ///
+    /// # Errors
+    /// A [`Fault`] that says whether the request may have arrived.
+    pub async fn send(
+        &self,
+        exchange: &mut Exchange,
+        mut request: Request<Body>,
+        limits: Limits,
+    ) -> Result<Response<Held>, Fault> {
+        let connection = capture_connection(&mut request);
+        exchange.handing_over();
+        let answer = timeout(limits.timeout, self.receive(request, limits.response_limit));
+        exchange
+            .away(answer)
+            .await
+            .unwrap_or_else(|_elapsed| Err(too_slow(&connection, limits)))
+    }
+
+    /// Sends a request once and hands back the answer's head with its body still streaming.
+    ///
+    /// # Errors
+    /// A [`Fault`] that says whether the request may have arrived.
+    pub async fn relay(
+        &self,
+        exchange: &mut Exchange,
+        request: Request<Body>,
+    ) -> Result<Response<Incoming>, Fault> {
+        exchange.handing_over();
+        exchange
+            .away(self.client.request(request))
+            .await
+            .map_err(fault)
+    }
+
+    async fn receive(&self, request: Request<Body>, limit: usize) -> Result<Response<Held>, Fault> {
+        let (head, body) = self
+            .client
+            .request(request)
+            .await
+            .map_err(fault)?
+            .into_parts();
+        if head.status == StatusCode::SWITCHING_PROTOCOLS {
+            return Err(malformed("the gateway switched protocols unasked"));
+        }
+        let held = body::hold(body, limit, &self.budget)
+            .await
+            .map_err(body_fault)?;
+        if held.trailers.as_ref().is_some_and(carries_signature) {
+            return Err(malformed(
+                "the gateway sent signature headers behind the body",
+            ));
+        }
+        Ok(Response::from_parts(head, held))
+    }
+}
+
+/// Trailers must not carry what is only read from the head (RFC 9110 section 6.5.1).
+fn carries_signature(trailers: &HeaderMap) -> bool {
+    ["signature", "response-time", "client-id"]
+        .iter()
+        .any(|name| trailers.contains_key(*name))
+}
+
+fn malformed(text: &'static str) -> Fault {
+    Fault::unknown(Code::UpstreamMalformed, text)
+}
+
+fn too_slow(connection: &CaptureConnection, limits: Limits) -> Fault {
+    // Without a connection not a byte can have left.
+    let connected = connection.connection_metadata().is_some();
+    let delivery = if connected {
+        Delivery::Unknown
+    } else {
+        Delivery::NotSent
+    };
+    let text = format!(
+        "no complete answer within {}",
+        humantime::format_duration(limits.timeout)
+    );
+    Fault::unknown(Code::UpstreamTimeout, text).delivery(delivery)
+}
+
+fn body_fault(error: BodyError) -> Fault {
+    match error {
+        BodyError::TooLarge(limit) => Fault::unknown(
+            Code::ResponseTooLarge,
+            format!("the answer's body is over the limit of {limit} bytes"),
+        ),
+        BodyError::OverBudget => {
+            Fault::unknown(Code::Overloaded, "no memory left to hold the answer")
+        }
+        BodyError::Broken(cause) => broken(cause),
+    }
+}
+
+fn fault(error: legacy::Error) -> Fault {
+    if !error.is_connect() {
+        return broken(Box::new(error));
+    }
+    let (code, text) = match find::<ConnectError>(&error) {
+        Some(ConnectError::Tls { .. }) => (
+            Code::UpstreamTlsFailed,
+            "no trusted TLS connection to the gateway",
+        ),
+        Some(ConnectError::Loop { .. }) => {
+            (Code::LoopDetected, "the destination is this sidecar itself")
+        }
+        _ => (Code::UpstreamUnreachable, "no connection to the gateway"),
+    };
+    Fault::not_sent(code, text).because(error)
+}
+
+/// A connection that failed with the request on it.
+fn broken(cause: Box<dyn Error + Send + Sync>) -> Fault {
+    let malformed = find::<hyper::Error>(cause.as_ref()).is_some_and(|error| {
+        error.is_parse() || error.is_parse_too_large() || error.is_parse_status()
+    });
+    let (code, text) = if malformed {
+        (
+            Code::UpstreamMalformed,
+            "the gateway's answer is not valid HTTP",
+        )
+    } else {
+        (
+            Code::UpstreamBrokeOff,
+            "the connection ended before the answer was complete",
+        )
+    };
+    Fault::unknown(code, text).because(cause)
+}
+
+/// The first error of that type in the chain of causes.
+fn find<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref::<E>() {
+            return Some(found);
+        }
+        next = error.source();
+    }
+    None
+}
