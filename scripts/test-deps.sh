@@ -24,7 +24,7 @@ has_curl() {
     command -v curl >/dev/null
 }
 
-# One-file launches and the string of properties are the same from Java 17 on.
+# Pay.java itself needs only 11, but 17 is the Java that Debian 12 has and legacy apps run on.
 has_java() {
     local version
     command -v javac >/dev/null || return
@@ -54,9 +54,9 @@ python_with_venv() {
 
 install_packages() {
     local packages=("$@")
-    echo "test-deps: installing ${packages[*]}" >&2
     command -v apt-get >/dev/null || fail "no apt-get here; install ${packages[*]} by hand"
     ((EUID == 0)) || fail "not root; run: apt-get install ${packages[*]}"
+    echo "test-deps: installing ${packages[*]}" >&2
     export DEBIAN_FRONTEND=noninteractive
     apt-get -qq -o DPkg::Lock::Timeout=120 update >&2 ||
         fail "apt-get update failed; ${packages[*]} cannot be installed"
@@ -84,7 +84,13 @@ build_venv() {
     cp "$requirements" "$venv/requirements.txt"
 }
 
+# OpenSSL is built from source.
+has_build_tools() {
+    command -v cc >/dev/null && command -v make >/dev/null && command -v perl >/dev/null
+}
+
 missing=()
+has_build_tools || missing+=(build-essential perl)
 has_curl || missing+=(curl)
 has_java || missing+=(openjdk-17-jdk-headless)
 has_node || missing+=(nodejs)

@@ -24,9 +24,6 @@ use crate::net::{task, tls};
 use crate::telemetry::Metrics;
 use crate::upstream::{Connector, OwnAddresses, Upstream};
 
-/// The largest request head, in bytes.
-const HEAD_LIMIT: usize = 64 * 1024;
-
 /// Everything that could be wrong was looked at and is right.
 #[derive(Debug)]
 pub struct Prepared {
@@ -134,12 +131,12 @@ pub async fn start(prepared: Prepared, clock: Clock) -> Result<Running, StartErr
     );
 
     let drain = Drain::new();
-    let settings = |name, limits: Limits| Settings {
-        connections: limits.connections,
-        head_timeout: HEAD_TIMEOUT,
-        head_limit: HEAD_LIMIT,
-        tls: None,
-        open: metrics.connections.with_label_values(&[name]),
+    let settings = |name, limits: Limits| {
+        let open = metrics.connections.with_label_values(&[name]);
+        Settings {
+            connections: limits.connections,
+            ..Settings::plain(open)
+        }
     };
     let mut traffic_tasks = Vec::new();
     if let (Some(listener), Some(section)) = (egress, &config.egress) {
@@ -188,10 +185,6 @@ pub async fn start(prepared: Prepared, clock: Clock) -> Result<Running, StartErr
         times: config.drain,
     })
 }
-
-/// How long a request head may take. Also ends connections without a request, so it is longer than
-/// any client keeps one by default (Java 5 s, Node 5 s, most pools under a minute).
-const HEAD_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(75);
 
 impl Running {
     /// Takes a drain that has begun to its end. Returns whether everything in flight was finished

@@ -14,11 +14,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::output::say;
-use super::sandbox::{CLIENT_ID, Keys, Started, curl, write};
+use super::sandbox::{CLIENT_ID, Keys, curl, write};
 use super::{Failure, runtime};
 use crate::app::{self, Running};
 use crate::clock::Clock;
 use crate::config;
+use crate::sandbox::{Started, start};
 use crate::telemetry::log;
 
 /// Show the whole story: a simulated gateway, a sidecar, a legacy app.
@@ -78,7 +79,9 @@ impl Stage {
         let client_id = ClientId::parse(CLIENT_ID).map_err(Failure::other)?;
         let keys = Keys::in_folder(folder)?;
         let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
-        let gateway = Started::new(keys.gateway_config(client_id), anywhere).await?;
+        let gateway = start(keys.gateway_config(client_id), anywhere)
+            .await
+            .map_err(Failure::other)?;
         write(&folder.join("ca.pem"), &gateway.ca_pem, 0o644)?;
         let file = folder.join("config.yaml");
         write(

@@ -4,21 +4,14 @@ use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use clap::Args;
 use countersign_protocol::{ClientId, KeyVersion, PrivateKey, PublicKey};
-use prometheus::IntGauge;
-use tokio_rustls::TlsAcceptor;
 
 use super::output::say;
 use super::{Failure, runtime};
 use crate::clock::Clock;
-use crate::net::drain::{Drain, Phase};
-use crate::net::listener::bind;
-use crate::net::serve::{Server, Settings};
-use crate::net::{task, tls};
-use crate::sandbox::{Config, Fault, Sandbox as Gateway, certificate};
+use crate::sandbox::{Config, Fault, start};
 
 /// Run the simulated Alipay+ gateway.
 ///
@@ -73,7 +66,7 @@ impl Sandbox {
             clock: Clock::system(),
         };
         runtime()?.block_on(async {
-            let started = Started::new(config, self.listen).await?;
+            let started = start(config, self.listen).await.map_err(Failure::other)?;
             write(&self.folder.join("ca.pem"), &started.ca_pem, 0o644)?;
             self.explain(started.address);
             let _interrupted = tokio::signal::ctrl_c().await;
@@ -112,46 +105,6 @@ pub(super) fn curl(sidecar: &str, fault: Option<&str>) -> String {
         "  curl -i http://{sidecar}/aps/api/v1/payments/pay -H 'Content-Type: application/json'{fault} \
          \\\n    -d '{{\"paymentRequestId\":\"R1\",\"paymentAmount\":{{\"currency\":\"JPY\",\"value\":\"100\"}}}}'\n"
     )
-}
-
-/// A gateway that serves, until it is dropped.
-pub(super) struct Started {
-    pub(super) gateway: Gateway,
-    pub(super) address: SocketAddr,
-    pub(super) ca_pem: Vec<u8>,
-    drain: Drain,
-}
-
-impl Started {
-    pub(super) async fn new(config: Config, listen: SocketAddr) -> Result<Self, Failure> {
-        let stranger = PrivateKey::generate(2048).map_err(Failure::other)?;
-        let gateway = Gateway::new(config, stranger);
-        let chain = certificate::make().map_err(Failure::other)?;
-        let server = tls::server(chain.certificates, chain.key).map_err(Failure::other)?;
-        let listener = bind("--listen", listen).await.map_err(Failure::other)?;
-        let address = listener.local_addr().map_err(Failure::other)?;
-        let settings = Settings {
-            connections: 1024,
-            head_timeout: std::time::Duration::from_secs(75),
-            head_limit: 64 * 1024,
-            tls: Some(TlsAcceptor::from(Arc::new(server))),
-            open: IntGauge::new("sandbox_connections", "open").map_err(Failure::other)?,
-        };
-        let drain = Drain::new();
-        task::spawn(Server::new(listener, settings).run(gateway.clone(), drain.clone()));
-        Ok(Self {
-            gateway,
-            address,
-            ca_pem: chain.ca_pem,
-            drain,
-        })
-    }
-}
-
-impl Drop for Started {
-    fn drop(&mut self) {
-        self.drain.enter(Phase::Closing);
-    }
 }
 
 /// The two key pairs of a simulated world.

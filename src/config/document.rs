@@ -58,7 +58,9 @@ pub struct Map {
 pub fn read(file: &str, text: &str, problems: &mut Problems) -> Option<Map> {
     let mut loader = YamlLoader::<MarkedYaml<'_>>::default();
     loader.early_parse(false);
-    if let Err(error) = Parser::new_from_str(text).load(&mut loader, true) {
+    let parsed = Parser::new_from_str(text).load(&mut loader, true);
+    // Grammar is the parser's business; a key given twice is found by the loader.
+    if let Some(error) = parsed.err().or_else(|| loader.error().cloned()) {
         let (line, column) = (error.marker().line(), error.marker().col() + 1);
         problems.add(format!(
             "{file}:{line}: column {column}: not valid YAML: {}",

@@ -122,11 +122,8 @@ fn route(node: Node, keys: &keys::Config, problems: &mut Problems) -> Option<(Ro
     let mut section = node.map(problems)?;
     let hosts: Vec<HostPattern> = section
         .need("hosts", problems)
-        .map(|node| node.list(problems))
-        .unwrap_or_default()
-        .iter()
-        .filter_map(|item| item.parse(problems))
-        .collect();
+        .map(|node| hosts(node, problems))
+        .unwrap_or_default();
     let identity = identity(&mut section, keys, problems);
     let name = section
         .take("name")
@@ -163,10 +160,19 @@ fn route(node: Node, keys: &keys::Config, problems: &mut Problems) -> Option<(Ro
         values::size(text).map(|most| route.response_limit = most)
     });
     section.finish(problems);
-    if route.hosts.is_empty() {
+    Some((route, place))
+}
+
+fn hosts(node: Node, problems: &mut Problems) -> Vec<HostPattern> {
+    let place = node.place.clone();
+    let items = node.list(problems);
+    if items.is_empty() {
         problems.add(format!("{place}: a route needs at least one host"));
     }
-    Some((route, place))
+    items
+        .iter()
+        .filter_map(|item| item.parse(problems))
+        .collect()
 }
 
 /// The identity a section names, or the only one.

@@ -27,6 +27,11 @@ use crate::http::Body;
 
 /// How long a TLS handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
+/// How long a request head may take. Also ends connections without a request, so it is longer than
+/// any client keeps one by default (Java 5 s, Node 5 s, most pools under a minute).
+const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
+/// The largest request head, in bytes.
+const HEAD_LIMIT: usize = 64 * 1024;
 /// How long accepting pauses when the process is out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -60,6 +65,19 @@ pub struct Settings {
     pub tls: Option<TlsAcceptor>,
     /// Shows the open connections.
     pub open: IntGauge,
+}
+
+impl Settings {
+    /// A plain HTTP listener with the usual limits: 1024 connections, heads of 64 KiB within 75 s.
+    pub fn plain(open: IntGauge) -> Self {
+        Self {
+            connections: 1024,
+            head_timeout: HEAD_TIMEOUT,
+            head_limit: HEAD_LIMIT,
+            tls: None,
+            open,
+        }
+    }
 }
 
 impl std::fmt::Debug for Settings {

@@ -116,9 +116,12 @@ impl Fault {
                     headers.append(SIGNATURE, signature);
                 }
             }
-            Self::Gzip | Self::GzipRaw => {
+            Self::Gzip => {
                 headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
                 return response.map(|body| full(gzip(&body)));
+            }
+            Self::GzipRaw => {
+                headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
             }
             Self::Html => return page(StatusCode::OK),
             Self::BadGateway => return page(StatusCode::BAD_GATEWAY),

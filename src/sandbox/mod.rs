@@ -8,6 +8,7 @@
 pub mod certificate;
 pub mod fault;
 pub mod payments;
+pub mod server;
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,6 +28,7 @@ use prometheus::IntGauge;
 use serde_json::Value;
 
 pub use fault::Fault;
+pub use server::{StartError, Started, start};
 
 use self::payments::{Ledger, refused};
 use crate::clock::Clock;
@@ -88,10 +90,12 @@ struct Inner {
 
 impl Sandbox {
     /// A gateway that knows no payment yet. `stranger` signs what is to be signed wrongly.
-    pub fn new(config: Config, stranger: PrivateKey) -> Self {
-        // A gauge of its own, shown nowhere: the sandbox has no metrics. The name is valid.
-        #[expect(clippy::expect_used, reason = "the metric's name is a valid constant")]
-        let gauge = IntGauge::new("sandbox_buffered_bytes", "held").expect("a valid name");
+    ///
+    /// # Errors
+    /// When its gauge cannot be made, which would be a defect.
+    pub fn new(config: Config, stranger: PrivateKey) -> Result<Self, prometheus::Error> {
+        // Shown nowhere: the sandbox has no metrics.
+        let gauge = IntGauge::new("sandbox_buffered_bytes", "Bytes of bodies held.")?;
         let inner = Inner {
             config,
             stranger,
@@ -100,9 +104,9 @@ impl Sandbox {
             deliveries: AtomicU64::new(0),
             budget: Budget::new(64 << 20, gauge),
         };
-        Self {
+        Ok(Self {
             inner: Arc::new(inner),
-        }
+        })
     }
 
     /// How many requests have arrived whole.
@@ -201,7 +205,12 @@ impl Sandbox {
         answer: &Value,
         fault: Option<Fault>,
     ) -> Response<Body> {
-        let body = Bytes::from(answer.to_string());
+        let plain = Bytes::from(answer.to_string());
+        let body = if fault == Some(Fault::GzipRaw) {
+            fault::gzip(&plain)
+        } else {
+            plain
+        };
         let mut signing = Signing {
             method,
             uri,

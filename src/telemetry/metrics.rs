@@ -63,7 +63,10 @@ impl Metrics {
     ///
     /// # Errors
     /// When two metrics share a name, which a test rules out.
-    #[expect(clippy::too_many_lines, reason = "one table of all metrics, to be read in one go")]
+    #[expect(
+        clippy::too_many_lines,
+        reason = "one table of all metrics, to be read in one go"
+    )]
     pub fn new() -> Result<Self, Error> {
         let table = Table {
             registry: Registry::new(),

@@ -12,11 +12,14 @@ import java.nio.charset.StandardCharsets;
  * LC_ALL=C.UTF-8 URL=&lt;full target&gt; BODY=&lt;text&gt; java [-Dhttp.proxyHost=127.0.0.1 -Dhttp.proxyPort=PORT] Pay.java
  * </pre>
  *
- * Prints one line of JSON (status, verdict, error, body) and exits 0 whenever a complete HTTP
- * answer came, whatever its status; 1 otherwise. The proxy comes from the JVM's properties
- * alone. Java bypasses it for localhost and 127.*, so URL holds the gateway's name. A POST whose
- * connection closes without any answer is sent a second time by the JDK itself; as in most apps
- * of this kind that default is kept (-Dsun.net.http.retryPost=false ends it).
+ * Prints one line of JSON (status, verdict, error, body) and exits 0 whenever an HTTP answer
+ * came, whatever its status; 1 otherwise. The proxy comes from the JVM's properties alone. Java
+ * bypasses it for localhost and 127.*, so URL holds the gateway's name.
+ *
+ * <p>Two habits of HttpURLConnection are left as they are, because apps of this kind have them
+ * too. A POST whose connection closes without any answer is sent a second time by the JDK itself
+ * (-Dsun.net.http.retryPost=false ends that). And a body that breaks off before its
+ * Content-Length is no error: the half that came is the answer.
  */
 public final class Pay {
     public static void main(String[] arguments) throws IOException {

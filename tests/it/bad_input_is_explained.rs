@@ -1,0 +1,259 @@
+//! Bad input is named with one clear line each, exit 64, and nothing is started.
+
+use std::net::TcpListener;
+use std::process::Output;
+
+use openssl::ec::{EcGroup, EcKey};
+use openssl::nid::Nid;
+use openssl::pkey::PKey;
+use openssl::rsa::Rsa;
+
+use crate::support::process::{countersign, text};
+use crate::support::{CLIENT_ID, Files};
+
+fn complaints(output: &Output) -> Vec<String> {
+    String::from_utf8(output.stderr.clone())
+        .unwrap()
+        .lines()
+        .map(str::to_owned)
+        .collect()
+}
+
+/// Checks and runs the file; both must say the same single line and exit 64.
+fn one_line(files: &Files, file: &str) -> String {
+    let path = files.path(file);
+    let (check, run) = (
+        countersign(&["check", "--config", text(&path)]),
+        countersign(&["run", "--config", text(&path)]),
+    );
+    assert_eq!(
+        (check.status.code(), run.status.code()),
+        (Some(64), Some(64)),
+        "{check:?} {run:?}"
+    );
+    assert!(
+        check.stdout.is_empty() && run.stdout.is_empty(),
+        "nothing may start"
+    );
+    let lines = complaints(&check);
+    assert_eq!(lines, complaints(&run));
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    lines[0].clone()
+}
+
+#[test]
+fn every_mistake_has_its_line_with_file_key_and_what_would_be_right() {
+    let files = Files::new();
+    let file = files.config("https://localhost:1", "", "");
+    let good = std::fs::read_to_string(file).unwrap();
+    let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).unwrap();
+    let ec = PKey::from_ec_key(EcKey::generate(&group).unwrap()).unwrap();
+    files.write("ec.pem", &ec.private_key_to_pem_pkcs8().unwrap());
+    files.write(
+        "short.pem",
+        &Rsa::generate(1024).unwrap().private_key_to_pem().unwrap(),
+    );
+    for (name, from, to, expected) in [
+        (
+            "missing key file",
+            "partner.pem",
+            "absent.pem",
+            "absent.pem: no such file",
+        ),
+        ("EC key", "partner.pem", "ec.pem", "EC"),
+        ("1024 bits", "partner.pem", "short.pem", "1024 bits"),
+        (
+            "public as private",
+            "partner.pem",
+            "partner.pub.pem",
+            "public key",
+        ),
+        (
+            "private as public",
+            "alipayplus.pem",
+            "partner.pem",
+            "private key",
+        ),
+        (
+            "own public key",
+            "alipayplus.pem",
+            "partner.pub.pem",
+            "own public key",
+        ),
+        ("directory", "partner.pem", ".", "directory"),
+        (
+            "unknown key",
+            "  listen: 127",
+            "  lisen: 127",
+            "unknown key \"lisen\"; known here: listen",
+        ),
+        ("dot in client id", CLIENT_ID, "SANDBOX.5X", "'.'"),
+        (
+            "no address",
+            "127.0.0.1:0\n  routes",
+            "localhost\n  routes",
+            "127.0.0.1:15001",
+        ),
+        (
+            "upstream path",
+            "https://localhost:1",
+            "https://localhost/x",
+            "https://host:443",
+        ),
+        (
+            "host as url",
+            "[open-*-",
+            "[https://open-*-",
+            "no host name",
+        ),
+        (
+            "bad version",
+            "key_version: 1 }\n",
+            "key_version: one }\n",
+            "\"one\" is no decimal number",
+        ),
+        ("twice", "\nadmin:", "\nadmin: {}\nadmin:", "duplicate"),
+        ("bad yaml", "egress:\n", "egress: [\n", "not valid YAML"),
+    ] {
+        assert!(good.contains(from), "{name}: {from}");
+        files.write("bad.yaml", good.replacen(from, to, 1).as_bytes());
+        let line = one_line(&files, "bad.yaml");
+        assert!(
+            line.starts_with("countersign: ") && line.contains("bad.yaml"),
+            "{name}: {line}"
+        );
+        assert!(line.contains(expected), "{name}: {line}");
+    }
+}
+
+#[test]
+fn two_routes_for_one_host_are_refused() {
+    let files = Files::new();
+    for second in [
+        "open-*-global.alipayplus.com",
+        "open-sea-global.alipayplus.com",
+    ] {
+        let route = format!("    - hosts: [{second}]");
+        files.config("https://localhost:1", &route, "");
+        let line = one_line(&files, "config.yaml");
+        assert!(
+            line.contains("two routes") && line.contains("config.yaml:"),
+            "{line}"
+        );
+    }
+}
+
+#[test]
+fn all_problems_of_a_file_are_reported_in_one_run() {
+    let files = Files::new();
+    let file = files.write(
+        "bad.yaml",
+        b"identities:\n  - client_id: A.B\n    signing_key: { file: a, key_version: x }\n\
+          egress:\n  listen: nowhere\n  unmatched: perhaps\n  typo: 1\nlimits: { buffered: much }\n",
+    );
+    let output = countersign(&["check", "--config", text(&file)]);
+    let lines = complaints(&output);
+    for (line, what) in [
+        (2, "'.'"),
+        (3, "\"x\""),
+        (2, "verification_keys"),
+        (5, "nowhere"),
+        (6, "perhaps"),
+        (7, "typo"),
+        (8, "much"),
+    ] {
+        let place = format!("bad.yaml:{line}");
+        assert!(
+            lines
+                .iter()
+                .any(|text| text.contains(&place) && text.contains(what)),
+            "{place} {what}: {lines:#?}"
+        );
+    }
+}
+
+#[test]
+fn a_missing_file_says_how_to_run_without_one() {
+    let output = countersign(&["run", "--config", "/no/such/file.yaml"]);
+    assert_eq!(output.status.code(), Some(64));
+    let lines = complaints(&output);
+    assert!(
+        lines[0].contains("/no/such/file.yaml: no such file"),
+        "{lines:?}"
+    );
+    assert_eq!(lines.len(), 1);
+}
+
+#[test]
+fn a_port_in_use_ends_with_exit_1_and_names_key_and_address() {
+    let files = Files::new();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let file = files.config("https://localhost:1", "", "");
+    let text_of_file = std::fs::read_to_string(&file).unwrap();
+    let file = files.write(
+        "taken.yaml",
+        text_of_file.replace("127.0.0.1:0", &address).as_bytes(),
+    );
+    let other = std::fs::read_to_string(&file).unwrap();
+    let other = other.replace(&format!("listen: \"{address}\""), "listen: \"127.0.0.1:0\"");
+    let file = files.write("taken.yaml", other.as_bytes());
+    let output = countersign(&["run", "--config", text(&file)]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let lines = complaints(&output);
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(
+        lines[0].contains("egress.listen") && lines[0].contains(&address),
+        "{lines:?}"
+    );
+}
+
+#[test]
+fn wrong_usage_exits_64_and_help_exits_0() {
+    assert_eq!(countersign(&["nonsense"]).status.code(), Some(64));
+    assert_eq!(
+        countersign(&["run", "--client-id", "A"]).status.code(),
+        Some(64)
+    );
+    assert_eq!(
+        countersign(&["run", "--client-id", "A.B"]).status.code(),
+        Some(64)
+    );
+    assert_eq!(countersign(&["--help"]).status.code(), Some(0));
+    assert_eq!(countersign(&["--version"]).status.code(), Some(0));
+}
+
+#[test]
+fn check_shows_clients_routes_and_fingerprints_and_no_secret() {
+    let files = Files::new();
+    let file = files.config("https://localhost:1", "", "");
+    let output = countersign(&["check", "--config", text(&file)]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let shown = String::from_utf8(output.stdout).unwrap();
+    let fingerprint = files.partner.public_key().fingerprint().to_string();
+    for part in [
+        CLIENT_ID,
+        &fingerprint,
+        "open-*-global.alipayplus.com",
+        "enforce",
+    ] {
+        assert!(shown.contains(part), "{part}: {shown}");
+    }
+    let secret = files.partner.to_pkcs8_base64();
+    assert!(!shown.contains(&secret[100..140]), "{shown}");
+}
+
+#[test]
+fn a_file_for_both_directions_is_valid_and_says_what_is_not_served() {
+    let files = Files::new();
+    let ingress = "ingress:\n  listen: 127.0.0.1:15002\n  routes:\n    - path_prefix: /\n      \
+                   app: http://127.0.0.1:8080\n      max_skew: 5m";
+    let file = files.config("https://localhost:1", "", ingress);
+    let output = countersign(&["check", "--config", text(&file)]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert!(
+        String::from_utf8(output.stdout)
+            .unwrap()
+            .contains("NOT SERVED")
+    );
+}

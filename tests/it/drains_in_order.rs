@@ -1,0 +1,107 @@
+//! SIGTERM and `POST /drain`: readiness off, in-flight finished, exit 0; and not for ever.
+
+use std::net::SocketAddr;
+
+use tokio::io::AsyncWriteExt;
+
+use crate::support::Files;
+use crate::support::process::{Sidecar, countersign, text};
+use crate::support::raw::{Answer, RawGateway, post, send};
+use crate::support::world::PAY;
+
+const UNSIGNED: &str =
+    "HTTP/1.1 200 OK\r\nContent-Length: 31\r\n\r\n{\"result\":{\"resultStatus\":\"F\"}}";
+
+async fn ready(admin: SocketAddr) -> u16 {
+    send(
+        admin,
+        "GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+    )
+    .await
+    .status
+}
+
+fn sidecar(gateway: &RawGateway, drain: &str) -> (Files, Sidecar) {
+    let files = Files::new();
+    let file = files.config(&format!("http://{}", gateway.address), "", drain);
+    let sidecar = Sidecar::run(&["run", "--config", text(&file)]);
+    (files, sidecar)
+}
+
+fn pay(sidecar: &Sidecar) -> tokio::task::JoinHandle<Answer> {
+    let request = post(PAY, &sidecar.egress.to_string(), "", b"{}");
+    tokio::spawn(send(sidecar.egress, request))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_lets_what_is_in_flight_finish_and_exits_0() {
+    let mut gateway = RawGateway::by_hand().await;
+    let (_files, mut sidecar) = sidecar(&gateway, "drain: { grace: 10s, deadline: 60s }");
+    let first = pay(&sidecar);
+    let (_, mut first_stream) = gateway.next().await;
+    sidecar.signal("TERM");
+    sidecar.wait_for(|line| line["message"] == "draining");
+    assert_eq!(ready(sidecar.admin).await, 503);
+    // During the grace new connections are still served.
+    let second = pay(&sidecar);
+    let (_, mut second_stream) = gateway.next().await;
+    first_stream.write_all(UNSIGNED.as_bytes()).await.unwrap();
+    second_stream.write_all(UNSIGNED.as_bytes()).await.unwrap();
+    assert_eq!(first.await.unwrap().outcome(), "verdict unsigned");
+    assert_eq!(second.await.unwrap().outcome(), "verdict unsigned");
+    // Nobody waits for the rest of the grace at a terminal.
+    sidecar.signal("INT");
+    assert_eq!(sidecar.exit().code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_still_in_flight_at_the_deadline_is_answered_and_the_exit_is_0() {
+    let mut gateway = RawGateway::by_hand().await;
+    let (_files, sidecar) = sidecar(&gateway, "drain: { grace: 0s, deadline: 300ms }");
+    let stuck = pay(&sidecar);
+    let _never_answered = gateway.next().await;
+    sidecar.signal("TERM");
+    assert_eq!(stuck.await.unwrap().outcome(), "shutting_down unknown 503");
+    assert_eq!(sidecar.exit().code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn shutdown_and_wait_speak_to_the_admin_port() {
+    let gateway = RawGateway::by_hand().await;
+    let (_files, sidecar) = sidecar(&gateway, "drain: { grace: 0s, deadline: 5s }");
+    let admin = sidecar.admin.to_string();
+    assert_eq!(
+        countersign(&["wait", "--admin", &admin]).status.code(),
+        Some(0)
+    );
+    assert_eq!(
+        countersign(&["shutdown", "--admin", &admin]).status.code(),
+        Some(0)
+    );
+    assert_eq!(sidecar.exit().code(), Some(0));
+    let gone = countersign(&["wait", "--admin", &admin, "--timeout", "100ms"]);
+    assert_eq!(gone.status.code(), Some(1));
+    assert_eq!(
+        countersign(&["shutdown", "--admin", &admin]).status.code(),
+        Some(1)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kept_alive_connection_without_a_request_does_not_hold_the_drain() {
+    let mut gateway = RawGateway::by_hand().await;
+    let (_files, sidecar) = sidecar(&gateway, "drain: { grace: 0s, deadline: 60s }");
+    let mut idle = tokio::net::TcpStream::connect(sidecar.egress)
+        .await
+        .unwrap();
+    let request = format!(
+        "POST {PAY} HTTP/1.1\r\nHost: {}\r\nContent-Length: 2\r\n\r\n{{}}",
+        sidecar.egress
+    );
+    idle.write_all(request.as_bytes()).await.unwrap();
+    let (_, mut stream) = gateway.next().await;
+    stream.write_all(UNSIGNED.as_bytes()).await.unwrap();
+    crate::support::raw::read_message(&mut idle).await.unwrap();
+    sidecar.signal("TERM");
+    assert_eq!(sidecar.exit().code(), Some(0));
+}

@@ -1,0 +1,28 @@
+//! What the sidecar promises, each promise a test; the modules are named by what they promise.
+//!
+//! Everything real: sockets, TLS, keys, clients. Ports are 0, time is held where it matters, nothing
+//! sleeps.
+
+#![allow(
+    unreachable_pub,
+    missing_debug_implementations,
+    clippy::float_cmp,
+    clippy::missing_panics_doc,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    clippy::disallowed_methods,
+    reason = "tests"
+)]
+
+mod answers_are_verified;
+mod bad_input_is_explained;
+mod bytes_arrive_as_sent;
+mod clients_need_no_change;
+mod drains_in_order;
+mod never_twice;
+mod others_pass_untouched;
+mod support;
+mod the_binary_serves;

@@ -1,0 +1,213 @@
+//! A request of the app reaches the gateway at most once, and what is said of it is true.
+
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpListener;
+
+use crate::support::World;
+use crate::support::raw::{RawGateway, post, send};
+use crate::support::world::{PAY, payment};
+
+const UNSIGNED: &str =
+    "HTTP/1.1 200 OK\r\nContent-Length: 31\r\n\r\n{\"result\":{\"resultStatus\":\"F\"}}";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_that_does_not_listen_means_not_sent() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let nobody = listener.local_addr().unwrap();
+    drop(listener);
+    for upstream in [format!("http://{nobody}"), format!("https://{nobody}")] {
+        let world = World::before(&upstream, "", "").await;
+        assert_eq!(
+            world.pay("").await.outcome(),
+            "upstream_unreachable not-sent 502"
+        );
+    }
+    let world = World::before("https://no-such-host.invalid", "", "").await;
+    assert_eq!(
+        world.pay("").await.outcome(),
+        "upstream_unreachable not-sent 502"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_nobody_vouches_for_means_not_sent() {
+    let real = World::new().await;
+    let port = real.gateway.as_ref().unwrap().address.port();
+    // Without the CA: nobody vouches for it. By an address it has no certificate for: neither.
+    let world = World::before(&format!("https://localhost:{port}"), "", "").await;
+    assert_eq!(
+        world.pay("").await.outcome(),
+        "upstream_tls_failed not-sent 502"
+    );
+    assert_eq!(real.gateway().deliveries(), 0);
+    assert_eq!(
+        world.metric("countersign_upstream_connects_total{result=\"tls_failed\"}"),
+        1.0
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_cut_at_any_byte_of_the_answer_delivers_once_and_says_unknown() {
+    let mut gateway = RawGateway::by_hand().await;
+    let world = World::before(&format!("http://{}", gateway.address), "", "").await;
+    for length in 0..UNSIGNED.len() {
+        let (answer, request) = tokio::join!(world.pay(""), async {
+            let (request, mut stream) = gateway.next().await;
+            stream
+                .write_all(&UNSIGNED.as_bytes()[..length])
+                .await
+                .unwrap();
+            request
+        });
+        assert_eq!(
+            answer.outcome(),
+            "upstream_broke_off unknown 502",
+            "cut at {length}"
+        );
+        assert!(String::from_utf8_lossy(&request).starts_with("POST "));
+        assert!(
+            gateway.arrived().is_none(),
+            "a second delivery after a cut at {length}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reused_connection_cut_after_the_request_delivers_once() {
+    let mut gateway = RawGateway::by_hand().await;
+    let world = World::before(&format!("http://{}", gateway.address), "", "").await;
+    for round in 0..20 {
+        let (answer, mut stream) = tokio::join!(world.pay(""), async {
+            let (_, mut stream) = gateway.next().await;
+            stream.write_all(UNSIGNED.as_bytes()).await.unwrap();
+            stream
+        });
+        assert_eq!(answer.outcome(), "verdict unsigned", "{round}");
+        // The next request comes on the same connection, is read, and never answered.
+        let (answer, second) = tokio::join!(world.pay(""), async {
+            let second = crate::support::raw::read_message(&mut stream).await;
+            drop(stream);
+            second
+        });
+        assert!(second.is_some(), "the connection was not reused");
+        assert_eq!(
+            answer.outcome(),
+            "upstream_broke_off unknown 502",
+            "{round}"
+        );
+        assert!(
+            gateway.arrived().is_none(),
+            "a second delivery in round {round}"
+        );
+    }
+    assert_eq!(gateway.connections(), 20);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_that_never_answers_is_given_up_at_the_timeout_as_unknown() {
+    let world = World::with("      timeout: 200ms", "").await;
+    let answer = world.pay("sandbox-fault: stall\r\n").await;
+    assert_eq!(answer.outcome(), "upstream_timeout unknown 504");
+    assert_eq!(world.gateway().deliveries(), 1);
+    let line = "countersign_faults_total{code=\"upstream_timeout\",delivery=\"unknown\",direction=\"egress\"}";
+    assert_eq!(world.metric(line), 1.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_timed_out_is_not_used_again() {
+    let mut gateway = RawGateway::by_hand().await;
+    let route = "      timeout: 200ms";
+    let world = World::before(&format!("http://{}", gateway.address), route, "").await;
+    let (answer, (_, stream)) = tokio::join!(world.pay(""), gateway.next());
+    assert_eq!(answer.outcome(), "upstream_timeout unknown 504");
+    let (_, (_, second)) = tokio::join!(world.pay(""), gateway.next());
+    assert_ne!(stream.peer_addr().unwrap(), second.peer_addr().unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_over_the_limit_is_refused_before_its_body_is_asked_for() {
+    let world = World::with("      request_limit: 1000B", "").await;
+    let host = world.egress.to_string();
+    let head = format!(
+        "POST {PAY} HTTP/1.1\r\nHost: {host}\r\nExpect: 100-continue\r\n\
+         Content-Length: 9000000000\r\nConnection: close\r\n\r\n"
+    );
+    let answer = send(world.egress, head).await;
+    assert_eq!(answer.outcome(), "request_too_large not-sent 413");
+    let answer = send(world.egress, post(PAY, &host, "", &[b'x'; 1001])).await;
+    assert_eq!(answer.outcome(), "request_too_large not-sent 413");
+    assert_eq!(world.gateway().deliveries(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_drips_is_given_up_in_time() {
+    let world = World::with("  request_timeout: 200ms", "").await;
+    let head = format!(
+        "POST {PAY} HTTP/1.1\r\nHost: {}\r\nContent-Length: 10\r\n\r\nhal",
+        world.egress
+    );
+    assert_eq!(
+        send(world.egress, head).await.outcome(),
+        "request_timeout not-sent 408"
+    );
+    assert_eq!(world.gateway().deliveries(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_exchanges_than_allowed_are_refused_and_served_again_afterwards() {
+    let mut gateway = RawGateway::by_hand().await;
+    let upstream = format!("http://{}", gateway.address);
+    let world = World::before(&upstream, "", "limits: { exchanges: 1 }").await;
+    let (first, ()) = tokio::join!(world.pay(""), async {
+        let (_, mut stream) = gateway.next().await;
+        assert_eq!(world.pay("").await.outcome(), "overloaded not-sent 503");
+        stream.write_all(UNSIGNED.as_bytes()).await.unwrap();
+    });
+    assert_eq!(first.outcome(), "verdict unsigned");
+    assert!(gateway.arrived().is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bodies_over_the_budget_of_all_together_are_refused() {
+    let world = World::with("", "limits: { buffered: 1KiB }").await;
+    let body = payment(&"x".repeat(1100));
+    let request = post(PAY, &world.egress.to_string(), "", body.as_bytes());
+    assert_eq!(
+        send(world.egress, request).await.outcome(),
+        "overloaded not-sent 503"
+    );
+    assert_eq!(world.metric("countersign_buffered_bytes"), 0.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_never_goes_in_circles() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let files = crate::support::Files::new();
+    let file = files.config(&format!("http://{address}"), "", "");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let text = text.replace("listen: 127.0.0.1:0", &format!("listen: {address}"));
+    let file = files.write("loop.yaml", text.as_bytes());
+    let config = countersign::config::load(&file).unwrap();
+    let prepared = countersign::app::prepare(config).unwrap();
+    let clock = countersign::clock::Clock::system();
+    let running = countersign::app::start(prepared, clock).await.unwrap();
+    let host = "open-sea-global.alipayplus.com";
+    let answer = send(running.egress.unwrap(), post(PAY, host, "", b"{}")).await;
+    assert_eq!(answer.outcome(), "loop_detected not-sent 508");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_app_that_half_closes_still_gets_its_answer() {
+    let world = World::new().await;
+    let mut stream = tokio::net::TcpStream::connect(world.egress).await.unwrap();
+    let request = post(PAY, &world.egress.to_string(), "", payment("R1").as_bytes());
+    stream.write_all(&request).await.unwrap();
+    stream.shutdown().await.unwrap();
+    let mut answer = String::new();
+    tokio::io::AsyncReadExt::read_to_string(&mut stream, &mut answer)
+        .await
+        .unwrap();
+    assert!(answer.contains("countersign-verdict: verified"), "{answer}");
+}

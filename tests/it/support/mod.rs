@@ -1,0 +1,8 @@
+//! A world for tests: a gateway, a sidecar in front of it, raw clients and raw servers.
+
+pub mod process;
+pub mod raw;
+pub mod world;
+
+pub use raw::Answer;
+pub use world::{CLIENT_ID, Files, World};

@@ -1,0 +1,126 @@
+//! The real binary as a process of its own.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+use serde_json::Value;
+
+/// How long a test waits for something that must happen; far more than it takes.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Runs a command of the binary to its end.
+pub fn countersign(arguments: &[&str]) -> Output {
+    command(arguments).output().unwrap()
+}
+
+pub fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));
+    command
+        .args(arguments)
+        .env_remove("COUNTERSIGN_CONFIG")
+        .stdin(Stdio::null());
+    command
+}
+
+/// A `run` that is ready; killed when dropped.
+pub struct Sidecar {
+    child: Child,
+    lines: Receiver<String>,
+    pub log: Vec<Value>,
+    pub egress: SocketAddr,
+    pub admin: SocketAddr,
+}
+
+impl Sidecar {
+    /// Starts `run` and waits for its line `ready`.
+    pub fn run(arguments: &[&str]) -> Self {
+        let mut child = command(arguments)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        let (sender, lines) = channel();
+        std::thread::spawn(move || {
+            stdout
+                .lines()
+                .map_while(Result::ok)
+                .try_for_each(|line| sender.send(line))
+        });
+        let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
+        let log = Vec::new();
+        let mut sidecar = Self {
+            child,
+            lines,
+            log,
+            egress: nowhere,
+            admin: nowhere,
+        };
+        let ready = sidecar.wait_for(|line| line["message"] == "ready");
+        let address = |name: &str| ready[name].as_str().map(|text| text.parse().unwrap());
+        sidecar.egress = address("egress").unwrap_or(nowhere);
+        sidecar.admin = address("admin").unwrap_or(nowhere);
+        sidecar
+    }
+
+    /// Reads log lines until one fits.
+    pub fn wait_for(&mut self, fits: impl Fn(&Value) -> bool) -> Value {
+        loop {
+            let line = self.lines.recv_timeout(PATIENCE).unwrap_or_else(|_| {
+                panic!("the line never came; log so far: {:#?}", self.log);
+            });
+            let line: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("{line}"));
+            self.log.push(line.clone());
+            if fits(&line) {
+                return line;
+            }
+        }
+    }
+
+    pub fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        assert!(
+            Command::new("kill")
+                .args(["-s", name, &pid])
+                .status()
+                .unwrap()
+                .success()
+        );
+    }
+
+    pub fn exit(mut self) -> ExitStatus {
+        self.child.wait().unwrap()
+    }
+
+    /// Resident memory in bytes.
+    pub fn resident(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status
+            .lines()
+            .find(|line| line.starts_with("VmRSS:"))
+            .unwrap();
+        line.split_whitespace()
+            .nth(1)
+            .unwrap()
+            .parse::<u64>()
+            .unwrap()
+            * 1024
+    }
+}
+
+impl Drop for Sidecar {
+    fn drop(&mut self) {
+        let _gone_already = self.child.kill();
+        let _reaped = self.child.wait();
+    }
+}
+
+/// A path as an argument.
+pub fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}

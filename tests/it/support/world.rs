@@ -1,0 +1,175 @@
+//! A simulated gateway and a sidecar in front of it, in this process, with a clock held still.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use countersign::app::{self, Running};
+use countersign::clock::Clock;
+use countersign::config;
+use countersign::sandbox::{self, Started};
+use countersign_protocol::{ClientId, KeyVersion, PrivateKey};
+use tempfile::TempDir;
+
+use super::raw::{Answer, post, send};
+
+pub const CLIENT_ID: &str = "SANDBOX_5X00000000000000";
+pub const PAY: &str = "/aps/api/v1/payments/pay";
+
+/// A folder with a partner's and a gateway's keys.
+pub struct Files {
+    pub folder: TempDir,
+    pub partner: PrivateKey,
+    pub gateway: PrivateKey,
+}
+
+impl Files {
+    pub fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let (partner, gateway) = (
+            PrivateKey::generate(2048).unwrap(),
+            PrivateKey::generate(2048).unwrap(),
+        );
+        let files = Self {
+            folder,
+            partner,
+            gateway,
+        };
+        files.write("partner.pem", files.partner.to_pkcs8_pem().as_bytes());
+        files.write(
+            "partner.pub.pem",
+            files.partner.public_key().to_spki_pem().as_bytes(),
+        );
+        files.write(
+            "alipayplus.pem",
+            files.gateway.public_key().to_spki_pem().as_bytes(),
+        );
+        files
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub fn write(&self, name: &str, content: &[u8]) -> PathBuf {
+        fs::write(self.path(name), content).unwrap();
+        self.path(name)
+    }
+
+    /// A configuration whose one route goes to `upstream`; `route` and `rest` are further YAML.
+    pub fn config(&self, upstream: &str, route: &str, rest: &str) -> PathBuf {
+        let text = format!(
+            "identities:\n  - client_id: {CLIENT_ID}\n    \
+             signing_key: {{ file: partner.pem, key_version: 1 }}\n    \
+             verification_keys: [{{ file: alipayplus.pem, key_version: 1 }}]\n\
+             egress:\n  listen: 127.0.0.1:0\n  routes:\n    \
+             - name: gateway\n      hosts: [open-*-global.alipayplus.com]\n      \
+             upstream: {upstream}\n{route}\nadmin: {{ listen: \"127.0.0.1:0\" }}\n{rest}\n"
+        );
+        self.write("config.yaml", text.as_bytes())
+    }
+}
+
+/// A sidecar, and the gateway behind it when it is the simulated one.
+pub struct World {
+    pub running: Running,
+    pub egress: SocketAddr,
+    pub gateway: Option<Started>,
+    pub clock: Clock,
+    pub files: Files,
+}
+
+impl World {
+    /// A sidecar in front of the simulated gateway.
+    pub async fn new() -> Self {
+        Self::with("", "").await
+    }
+
+    /// The same with further YAML for the route and the file.
+    pub async fn with(route: &str, rest: &str) -> Self {
+        let files = Files::new();
+        let clock = Clock::held(SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000));
+        let config = sandbox::Config {
+            client_id: ClientId::parse(CLIENT_ID).unwrap(),
+            partner_key: files.partner.public_key(),
+            key: files.gateway.clone(),
+            key_version: KeyVersion::default(),
+            fault: None,
+            clock: clock.clone(),
+        };
+        let gateway = sandbox::start(config, "127.0.0.1:0".parse().unwrap())
+            .await
+            .unwrap();
+        files.write("ca.pem", &gateway.ca_pem);
+        let upstream = format!("https://localhost:{}", gateway.address.port());
+        let rest = format!("upstream_tls: {{ ca_file: ca.pem }}\n{rest}");
+        let file = files.config(&upstream, route, &rest);
+        let running = start(&file, clock.clone()).await;
+        let egress = running.egress.unwrap();
+        Self {
+            running,
+            egress,
+            gateway: Some(gateway),
+            clock,
+            files,
+        }
+    }
+
+    /// A sidecar in front of something else.
+    pub async fn before(upstream: &str, route: &str, rest: &str) -> Self {
+        let files = Files::new();
+        let clock = Clock::held(SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000));
+        let file = files.config(upstream, route, rest);
+        let running = start(&file, clock.clone()).await;
+        let egress = running.egress.unwrap();
+        Self {
+            running,
+            egress,
+            gateway: None,
+            clock,
+            files,
+        }
+    }
+
+    pub fn gateway(&self) -> &sandbox::Sandbox {
+        &self.gateway.as_ref().unwrap().gateway
+    }
+
+    /// Pays with further header lines.
+    pub async fn pay(&self, extra: &str) -> Answer {
+        let request = post(
+            PAY,
+            &self.egress.to_string(),
+            extra,
+            payment("R1").as_bytes(),
+        );
+        send(self.egress, request).await
+    }
+
+    /// The value of a metric line, 0 when there is none.
+    pub fn metric(&self, line: &str) -> f64 {
+        let text = self.running.metrics.render().unwrap();
+        let found = text
+            .lines()
+            .find_map(|found| found.strip_prefix(&format!("{line} ")));
+        found.map_or(0.0, |value| value.parse().unwrap())
+    }
+
+    pub fn verifications(&self, result: &str) -> f64 {
+        self.metric(&format!(
+            "countersign_verifications_total{{direction=\"egress\",result=\"{result}\"}}"
+        ))
+    }
+}
+
+async fn start(file: &Path, clock: Clock) -> Running {
+    let config = config::load(file).unwrap();
+    app::start(app::prepare(config).unwrap(), clock)
+        .await
+        .unwrap()
+}
+
+pub fn payment(id: &str) -> String {
+    format!(r#"{{"paymentRequestId":"{id}","paymentAmount":{{"currency":"JPY","value":"100"}}}}"#)
+}
