@@ -38,6 +38,9 @@ pub struct Sandbox {
     /// The version of its key and of the partner's.
     #[arg(long, default_value = "1")]
     key_version: KeyVersion,
+    /// Speak HTTP/1.1 only.
+    #[arg(long)]
+    http1_only: bool,
     /// What it does wrong to every request.
     #[arg(long, value_enum)]
     fault: Option<Fault>,
@@ -62,6 +65,7 @@ impl Sandbox {
             partner_key,
             key: keys.gateway,
             key_version: self.key_version,
+            http2: !self.http1_only,
             fault: self.fault,
             clock: Clock::system(),
         };
@@ -134,6 +138,7 @@ impl Keys {
             partner_key: self.partner.public_key(),
             key: self.gateway.clone(),
             key_version: KeyVersion::default(),
+            http2: true,
             fault: None,
             clock: Clock::system(),
         }

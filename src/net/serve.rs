@@ -1,4 +1,5 @@
-//! Accepts connections and serves HTTP/1.1 on them until the drain closes them.
+//! Accepts connections and serves HTTP on them until the drain closes them: HTTP/1.1, and HTTP/2 where
+//! TLS negotiated it (ALPN).
 //!
 //! Refuses connections over the limit by leaving them in the kernel's queue, and heads that do not
 //! arrive in time. What a request means is the service's business.
@@ -10,7 +11,7 @@ use std::time::Duration;
 
 use ::http::{Request, Response};
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
@@ -157,24 +158,22 @@ impl<S: Service> Connection<S> {
             debug!(%error, "cannot set TCP_NODELAY");
         }
         match self.settings.tls.clone() {
-            None => self.speak_http(stream, local).await,
+            None => self.speak_http1(stream, local).await,
             Some(tls) => match tokio::time::timeout(HANDSHAKE, tls.accept(stream)).await {
-                Ok(Ok(stream)) => self.speak_http(stream, local).await,
+                Ok(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
+                    self.speak_http2(stream, local).await;
+                }
+                Ok(Ok(stream)) => self.speak_http1(stream, local).await,
                 Ok(Err(error)) => debug!(%error, "TLS handshake failed"),
                 Err(_elapsed) => debug!("TLS handshake took too long"),
             },
         }
     }
 
-    async fn speak_http<I>(self, io: I, local: SocketAddr)
+    async fn speak_http1<I>(self, io: I, local: SocketAddr)
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let service = self.service;
-        let answer = service_fn(move |request| {
-            let service = Arc::clone(&service);
-            async move { Ok::<_, Infallible>(service.answer(request, local).await) }
-        });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(self.settings.head_timeout)
@@ -182,11 +181,44 @@ impl<S: Service> Connection<S> {
             // An app that half-closes after its request still wants the answer; and a payment in
             // mid-air is better finished and logged than cut off.
             .half_close(true)
-            .serve_connection(TokioIo::new(io), answer);
-        if let Err(error) = self.watcher.watch(connection).await {
-            debug!(%error, "connection ended");
-        }
+            .serve_connection(TokioIo::new(io), hyper_service(self.service, local));
+        report(self.watcher.watch(connection).await);
     }
+
+    async fn speak_http2<I>(self, io: I, local: SocketAddr)
+    where
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let head_limit = u32::try_from(self.settings.head_limit).unwrap_or(u32::MAX);
+        let connection = http2::Builder::new(task::Executor)
+            .timer(TokioTimer::new())
+            .max_header_list_size(head_limit)
+            .keep_alive_interval(self.settings.head_timeout)
+            .serve_connection(TokioIo::new(io), hyper_service(self.service, local));
+        report(self.watcher.watch(connection).await);
+    }
+}
+
+fn report(ended: hyper::Result<()>) {
+    if let Err(error) = ended {
+        debug!(%error, "connection ended");
+    }
+}
+
+/// A service as hyper wants it.
+fn hyper_service<S: Service>(
+    service: Arc<S>,
+    local: SocketAddr,
+) -> impl hyper::service::Service<
+    Request<Incoming>,
+    Response = Response<Body>,
+    Error = Infallible,
+    Future = impl Future<Output = Result<Response<Body>, Infallible>> + Send,
+> {
+    service_fn(move |request| {
+        let service = Arc::clone(&service);
+        async move { Ok(service.answer(request, local).await) }
+    })
 }
 
 /// Counts a connection while it is open.

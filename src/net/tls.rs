@@ -100,13 +100,14 @@ pub fn client(roots: RootCertStore) -> Result<ClientConfig, TlsError> {
     Ok(config)
 }
 
-/// Settings for a TLS listener that speaks HTTP/1.1.
+/// Settings for a TLS listener that offers these protocols by ALPN, the preferred one first.
 ///
 /// # Errors
 /// When the key does not fit the certificate.
 pub fn server(
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
+    protocols: &[&[u8]],
 ) -> Result<ServerConfig, TlsError> {
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
@@ -114,7 +115,7 @@ pub fn server(
         .with_no_client_auth()
         .with_single_cert(chain, key)
         .map_err(TlsError::Settings)?;
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
     Ok(config)
 }
 

@@ -51,6 +51,8 @@ pub struct Config {
     pub key: PrivateKey,
     /// The version of both keys.
     pub key_version: KeyVersion,
+    /// Whether it speaks HTTP/2 with clients that offer it.
+    pub http2: bool,
     /// What it does wrong to every request that asks for nothing itself.
     pub fault: Option<Fault>,
     /// What time it is there.
@@ -68,6 +70,8 @@ pub struct Seen {
     pub headers: HeaderMap,
     /// The body.
     pub body: Bytes,
+    /// Whether it came over HTTP/2.
+    pub http2: bool,
     /// Whether its signature verified.
     pub authentic: bool,
 }
@@ -137,6 +141,7 @@ impl Sandbox {
             uri: uri.clone(),
             headers: head.headers.clone(),
             body: body.clone(),
+            http2: head.version == ::http::Version::HTTP_2,
             authentic: checked.is_ok(),
         });
         if let Err(refusal) = checked {

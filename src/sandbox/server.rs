@@ -57,9 +57,15 @@ pub struct Started {
 /// # Errors
 /// [`StartError`]; nothing is left listening then.
 pub async fn start(config: Config, listen: SocketAddr) -> Result<Started, StartError> {
+    let http2 = config.http2;
     let gateway = Sandbox::new(config, PrivateKey::generate(2048)?)?;
     let chain = certificate::make()?;
-    let tls = tls::server(chain.certificates, chain.key)?;
+    let protocols: &[&[u8]] = if http2 {
+        &[b"h2", b"http/1.1"]
+    } else {
+        &[b"http/1.1"]
+    };
+    let tls = tls::server(chain.certificates, chain.key, protocols)?;
     let listener = bind("--listen", listen).await?;
     let address = listener.local_addr()?;
     // Shown nowhere: the sandbox has no metrics.

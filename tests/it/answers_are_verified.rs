@@ -44,7 +44,24 @@ async fn a_signed_answer_passes_byte_for_byte_with_its_headers_in_lower_case() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_forged_or_unsigned_answer_is_refused_as_unknown_and_counted_under_its_code() {
-    let world = World::new().await;
+    refuses_every_fault(&World::speaking(false, "", "").await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn and_so_it_is_over_http_2() {
+    let world = World::speaking(true, "", "").await;
+    assert_eq!(world.pay("").await.outcome(), "verdict verified");
+    let seen = world.gateway().last_seen().unwrap();
+    assert!(seen.http2 && seen.authentic && seen.uri == PAY, "{seen:?}");
+    refuses_every_fault(&world).await;
+    // Everything went over one connection.
+    assert_eq!(
+        world.metric("countersign_upstream_connects_total{result=\"ok\"}"),
+        1.0
+    );
+}
+
+async fn refuses_every_fault(world: &World) {
     for (fault, code) in FAULTS {
         let before = world.verifications(code);
         let answer = world.pay(&format!("sandbox-fault: {fault}\r\n")).await;

@@ -156,7 +156,7 @@ async fn what_goes_on_the_wire_is_an_origin_form_target_and_the_upstreams_host()
     let world = World::before(&format!("http://{}", gateway.address), "", "").await;
     let target = "http://open-sea-global.alipayplus.com/a//b?c=%2f";
     let request = post(target, "open-sea-global.alipayplus.com", "", b"{}");
-    let (_, (seen, _)) = tokio::join!(
+    let ((), (seen, _)) = tokio::join!(
         async {
             let mut stream = TcpStream::connect(world.egress).await.unwrap();
             stream.write_all(&request).await.unwrap();

@@ -10,7 +10,8 @@ use std::process::{Command, Stdio};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use countersign_protocol::{
-    ClientId, Content, Offset, PrivateKey, PublicKey, Signature, Timestamp, sign, verify,
+    ClientId, Content, KeyVersion, Offset, PrivateKey, PublicKey, Signature, Timestamp, sign,
+    verify,
 };
 use serde_json::{Value, json};
 
@@ -289,7 +290,7 @@ fn the_official_sdk_agrees_on_a_thousand_random_messages() {
             };
             let value = sign(&key, &content).unwrap();
             let header = Signature {
-                key_version: Default::default(),
+                key_version: KeyVersion::default(),
                 value,
             }
             .to_string();

@@ -104,6 +104,26 @@ async fn a_reused_connection_cut_after_the_request_delivers_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn bytes_behind_an_answer_are_never_taken_for_the_next_answer() {
+    let mut gateway = RawGateway::by_hand().await;
+    let world = World::before(&format!("http://{}", gateway.address), "", "").await;
+    let planted = UNSIGNED.replace("200 OK", "418 Planted");
+    for round in 0..50 {
+        let (answer, _stream) = tokio::join!(world.pay(""), async {
+            let (_, mut stream) = gateway.next().await;
+            stream
+                .write_all(format!("{UNSIGNED}{planted}").as_bytes())
+                .await
+                .unwrap();
+            stream
+        });
+        assert_ne!(answer.status, 418, "round {round}");
+    }
+    // Each time the connection was given up, so each request had its own.
+    assert_eq!(gateway.connections(), 50);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_gateway_that_never_answers_is_given_up_at_the_timeout_as_unknown() {
     let world = World::with("      timeout: 200ms", "").await;
     let answer = world.pay("sandbox-fault: stall\r\n").await;

@@ -88,6 +88,11 @@ impl World {
 
     /// The same with further YAML for the route and the file.
     pub async fn with(route: &str, rest: &str) -> Self {
+        Self::speaking(false, route, rest).await
+    }
+
+    /// A sidecar in front of the simulated gateway, which speaks HTTP/2 or HTTP/1.1 only.
+    pub async fn speaking(http2: bool, route: &str, rest: &str) -> Self {
         let files = Files::new();
         let clock = Clock::held(SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000));
         let config = sandbox::Config {
@@ -95,6 +100,7 @@ impl World {
             partner_key: files.partner.public_key(),
             key: files.gateway.clone(),
             key_version: KeyVersion::default(),
+            http2,
             fault: None,
             clock: clock.clone(),
         };
