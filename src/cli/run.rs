@@ -1,11 +1,12 @@
 //! `run`: the sidecar.
 
+use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Args;
 use countersign_protocol::{ClientId, KeyVersion, Offset};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{info, warn};
 
 use super::{Failure, environment, runtime};
@@ -86,16 +87,17 @@ struct Flags {
 impl Run {
     /// Runs until drained.
     pub(super) fn execute(self) -> Result<(), Failure> {
+        log::install(self.log_format, &self.log_level);
         let prepared = self.source.prepare()?;
-        let runtime = runtime()?;
-        runtime.block_on(async {
+        runtime()?.block_on(async {
+            // Before the first connection: a signal must never find the default, which is to die.
+            let signals = Signals::listen().map_err(Failure::other)?;
             let summary = prepared.summary();
             let running = app::start(prepared, Clock::system())
                 .await
                 .map_err(Failure::other)?;
-            log::install(self.log_format, &self.log_level);
             announce(&running, &summary);
-            serve(running).await;
+            serve(running, signals).await;
             Ok(())
         })
     }
@@ -172,23 +174,22 @@ fn announce(running: &Running, summary: &[String]) {
 }
 
 /// Waits for the order to stop, then drains.
-async fn serve(running: Running) {
+async fn serve(running: Running, mut signals: Signals) {
     let drain = running.drain.clone();
-    let begun = tokio::select! {
-        () = signalled(SignalKind::terminate()) => "SIGTERM",
-        () = signalled(SignalKind::interrupt()) => {
-            // Somebody at a terminal: nobody else has to be given time to notice.
-            drain.enter(Phase::Closing);
-            "SIGINT"
-        }
+    let cause = tokio::select! {
+        cause = signals.next() => cause,
         () = drain.reached(Phase::Draining) => "POST /drain",
     };
-    drain.enter(Phase::Draining);
-    info!(cause = begun, "draining");
+    // At a terminal nobody else has to be given time to notice.
+    drain.enter(if cause == "SIGINT" {
+        Phase::Closing
+    } else {
+        Phase::Draining
+    });
+    info!(cause, "draining");
     let in_time = tokio::select! {
         in_time = running.finish() => in_time,
-        () = signalled(SignalKind::terminate()) => false,
-        () = signalled(SignalKind::interrupt()) => false,
+        _ = signals.next() => false,
     };
     if in_time {
         info!("drained");
@@ -197,14 +198,24 @@ async fn serve(running: Running) {
     }
 }
 
-async fn signalled(kind: SignalKind) {
-    match signal(kind) {
-        Ok(mut stream) => {
-            stream.recv().await;
-        }
-        Err(error) => {
-            warn!(%error, "cannot listen for signals");
-            std::future::pending::<()>().await;
+/// The signals that end the process.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
         }
     }
 }
