@@ -45,6 +45,8 @@ pub enum SignatureHeaderError {
     RepeatedKeyVersion,
     /// `signature` is given twice.
     RepeatedSignature,
+    /// Another key is given twice.
+    RepeatedUnknown,
     /// `algorithm` is neither `RSA256` nor `SHA256withRSA`.
     UnknownAlgorithm,
     /// `keyVersion` is not a decimal number of at most 32 bits.
@@ -167,6 +169,7 @@ impl fmt::Display for SignatureHeaderError {
             Self::RepeatedAlgorithm => "algorithm is given twice",
             Self::RepeatedKeyVersion => "keyVersion is given twice",
             Self::RepeatedSignature => "signature is given twice",
+            Self::RepeatedUnknown => "a key is given twice",
             Self::UnknownAlgorithm => "algorithm is not RSA256",
             Self::BadKeyVersion => "keyVersion is not a decimal number of at most 32 bits",
             Self::MissingSignature => "signature is missing",
@@ -184,6 +187,8 @@ struct Fields<'a> {
     algorithm: Option<&'a str>,
     key_version: Option<&'a str>,
     signature: Option<&'a str>,
+    /// Keys of no meaning to us; what they say is ignored, but not that they say it twice.
+    unknown: Vec<&'a str>,
 }
 
 impl<'a> Fields<'a> {
@@ -197,7 +202,7 @@ impl<'a> Fields<'a> {
         Ok(fields)
     }
 
-    fn put(&mut self, key: &str, value: &'a str) -> Result<(), SignatureHeaderError> {
+    fn put(&mut self, key: &'a str, value: &'a str) -> Result<(), SignatureHeaderError> {
         let (field, repeated) = if key.eq_ignore_ascii_case("algorithm") {
             (&mut self.algorithm, SignatureHeaderError::RepeatedAlgorithm)
         } else if key.eq_ignore_ascii_case("keyVersion") {
@@ -209,7 +214,14 @@ impl<'a> Fields<'a> {
             (&mut self.signature, SignatureHeaderError::RepeatedSignature)
         } else if key.is_empty() {
             return Err(SignatureHeaderError::NotAPair);
+        } else if self
+            .unknown
+            .iter()
+            .any(|seen| seen.eq_ignore_ascii_case(key))
+        {
+            return Err(SignatureHeaderError::RepeatedUnknown);
         } else {
+            self.unknown.push(key);
             return Ok(());
         };
         field.replace(value).map_or(Ok(()), |_| Err(repeated))

@@ -4,7 +4,7 @@
 //! opens no file and no socket, asks no clock and logs nothing. It never repairs a message either:
 //! what is not one of the documented forms is an error that names the part.
 //!
-//! A request is signed in three steps: say what is signed ([`Content`]), sign it ([`sign()`]), and
+//! A request is signed in three steps: say what is signed ([`Content`]), sign it (`sign`), and
 //! write the three headers ([`Credentials`]). The other side reads the headers and verifies.
 //!
 #![cfg_attr(feature = "openssl", doc = "```")]

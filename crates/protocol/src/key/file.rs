@@ -135,16 +135,22 @@ fn decode(text: &[u8]) -> Result<Zeroizing<Vec<u8>>, KeyError> {
     let mut der = Zeroizing::new(vec![0; base64::decoded_len_estimate(dense.len())]);
     let length = BASE64
         .decode_slice(&*dense, &mut der)
-        .map_err(|error| not_decoded(&error))?;
+        .map_err(|error| not_decoded(&dense, &error))?;
     der.truncate(length);
     Ok(der)
 }
 
-fn not_decoded(error: &DecodeSliceError) -> KeyError {
-    match error {
+/// Words are base64 digits too: only what begins like the base64 of a key can be one cut short.
+fn not_decoded(dense: &[u8], error: &DecodeSliceError) -> KeyError {
+    let foreign = matches!(
+        error,
         DecodeSliceError::DecodeError(DecodeError::InvalidByte(..))
-        | DecodeSliceError::OutputSliceTooSmall => KeyError::NotAKey,
-        DecodeSliceError::DecodeError(_) => KeyError::CutShort,
+            | DecodeSliceError::OutputSliceTooSmall
+    );
+    if foreign || !dense.starts_with(b"MI") {
+        KeyError::NotAKey
+    } else {
+        KeyError::CutShort
     }
 }
 
