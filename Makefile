@@ -13,6 +13,7 @@ deps:
 lint:
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
+	.testbed/bin/cargo-deny --log-level error check bans licenses sources
 	cargo check --locked -p countersign-protocol --no-default-features
 	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked
 

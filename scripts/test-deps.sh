@@ -11,6 +11,7 @@ set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 requirements=$root/tests/clients/requirements.txt
 venv=$root/.testbed/venv
+cargo_deny=0.20.2
 
 fail() {
     echo "test-deps: $*" >&2
@@ -106,3 +107,9 @@ if ((${#missing[@]} > 0)); then
 fi
 
 venv_is_current || build_venv
+
+if [[ $("$root/.testbed/bin/cargo-deny" --version 2>/dev/null) != "cargo-deny $cargo_deny" ]]; then
+    echo "test-deps: building cargo-deny $cargo_deny, which takes some minutes" >&2
+    cargo install --quiet --locked --root "$root/.testbed" "cargo-deny@$cargo_deny" >&2 ||
+        fail "cargo-deny $cargo_deny could not be built"
+fi

@@ -150,7 +150,7 @@ pub async fn start(prepared: Prepared, clock: Clock) -> Result<Running, StartErr
             upstream: Upstream::new(connector, budget.clone()),
             clock,
             budget,
-            slots: Semaphore::new(config.limits.exchanges),
+            slots: Arc::new(Semaphore::new(config.limits.exchanges)),
             body_timeout: section.request_timeout,
             metrics: metrics.clone(),
             pseudonym: format!("countersign-{}", ids.instance()),
@@ -228,7 +228,7 @@ fn traffic(config: &Config) -> Vec<String> {
         }
         let default_host = egress.routes.default_host.as_ref().map(ToString::to_string);
         lines.push(format!(
-            "egress: requests addressed to the sidecar itself go to {}; other hosts: {:?}",
+            "egress: requests addressed to the sidecar itself go to {}; other hosts: {}",
             default_host
                 .as_deref()
                 .unwrap_or("nowhere (egress.default_host is not set)"),

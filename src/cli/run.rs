@@ -136,7 +136,9 @@ impl Flags {
         };
         let mut egress =
             config::egress::without_file(self.egress_listen, self.default_host, &self.client_id)
-                .ok_or_else(|| Failure::other("the built-in route is broken"))?;
+                .ok_or_else(|| {
+                    Failure::usage("--default-host: is no Alipay+ host; use a configuration file")
+                })?;
         for route in &mut egress.routes.routes {
             route.upstream.clone_from(&self.upstream);
         }
@@ -173,28 +175,39 @@ fn announce(running: &Running, summary: &[String]) {
     );
 }
 
-/// Waits for the order to stop, then drains.
+/// Waits for the order to stop, then drains. A signal after `POST /drain` is the same order once more
+/// (a preStop hook, then SIGTERM); only a second signal ends at once.
 async fn serve(running: Running, mut signals: Signals) {
     let drain = running.drain.clone();
-    let cause = tokio::select! {
-        cause = signals.next() => cause,
-        () = drain.reached(Phase::Draining) => "POST /drain",
+    let first = tokio::select! {
+        signal = signals.next() => Some(signal),
+        () = drain.reached(Phase::Draining) => None,
     };
-    // At a terminal nobody else has to be given time to notice.
-    drain.enter(if cause == "SIGINT" {
-        Phase::Closing
-    } else {
-        Phase::Draining
-    });
-    info!(cause, "draining");
+    drain.enter(first.map_or(Phase::Draining, order));
+    info!(cause = first.unwrap_or("POST /drain"), "draining");
+    let second = async {
+        if first.is_none() {
+            drain.enter(order(signals.next().await));
+        }
+        signals.next().await
+    };
     let in_time = tokio::select! {
         in_time = running.finish() => in_time,
-        _ = signals.next() => false,
+        _ = second => false,
     };
     if in_time {
         info!("drained");
     } else {
         warn!("stopped with exchanges in flight: the deadline was over, or a second signal came");
+    }
+}
+
+/// SIGINT comes from a terminal: nobody else has to be given time to notice.
+fn order(signal: &str) -> Phase {
+    if signal == "SIGINT" {
+        Phase::Closing
+    } else {
+        Phase::Draining
     }
 }
 

@@ -51,7 +51,16 @@ pub fn read(mut section: Map, keys: &keys::Config, problems: &mut Problems) -> O
     refuse_overlaps(&routes, problems);
     let routes: Vec<Route> = routes.into_iter().map(|(route, _)| route).collect();
     let default_host = match default_host {
-        Some(node) => node.parse(problems),
+        Some(node) => {
+            let host = node.parse(problems);
+            if let Some(host) = &host
+                && !routes.iter().any(|route| route.covers(host))
+            {
+                let text = "is in no route, so what is addressed to the sidecar itself could not be signed";
+                node.problem(format!("{host} {text}"), problems);
+            }
+            host
+        }
         None => DEFAULT_HOST
             .parse()
             .ok()
@@ -72,17 +81,20 @@ pub fn read(mut section: Map, keys: &keys::Config, problems: &mut Problems) -> O
 /// How long a request's body may take to arrive.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The section for somebody who configured nothing.
+/// The section for somebody who configured nothing; none when no route covers `default_host`.
 pub fn without_file(
     listen: SocketAddr,
     default_host: Option<Host>,
     client_id: &ClientId,
 ) -> Option<Config> {
     let route = alipayplus(client_id.clone())?;
-    let default_host = default_host.or_else(|| DEFAULT_HOST.parse().ok());
+    let default_host = default_host.or_else(|| DEFAULT_HOST.parse().ok())?;
+    if !route.covers(&default_host) {
+        return None;
+    }
     let routes = Routes {
         routes: vec![route],
-        default_host,
+        default_host: Some(default_host),
         unmatched: Unmatched::default(),
     };
     Some(Config {
@@ -128,7 +140,8 @@ fn route(node: Node, keys: &keys::Config, problems: &mut Problems) -> Option<(Ro
     let name = section
         .take("name")
         .and_then(|node| node.text(problems).map(str::to_owned));
-    let mut route = alipayplus(identity?)?;
+    // Without its identity the rest is still looked at; the file is refused anyway.
+    let mut route = alipayplus(identity.or_else(|| ClientId::parse("NONE").ok())?)?;
     route.name = name
         .or_else(|| hosts.first().map(ToString::to_string))
         .unwrap_or_default();

@@ -114,10 +114,13 @@ fn whole(source: &str, mut map: Map, folder: &Path, problems: &mut Problems) -> 
     let limits = limits(&mut map, problems);
     let drain = drain_section(&mut map, problems);
     map.finish(problems);
-    if egress.is_none() && ingress.is_none() {
-        problems.add(format!(
-            "{source}: neither egress nor ingress is configured"
-        ));
+    if egress.is_none() {
+        let only = if ingress.is_some() {
+            "; ingress is not served by this version"
+        } else {
+            ""
+        };
+        problems.add(format!("{source}: the section egress is missing{only}"));
     }
     let egress = egress.flatten();
     let config = Config {
@@ -202,6 +205,12 @@ fn drain_section(map: &mut Map, problems: &mut Problems) -> drain::Config {
         if let Some(node) = section.take("deadline") {
             let deadline = node.parse_with(problems, values::duration);
             config.deadline = deadline.unwrap_or(config.deadline);
+        }
+        if config.grace > config.deadline {
+            problems.add(format!(
+                "{}: grace is longer than deadline",
+                section.place()
+            ));
         }
         section.finish(problems);
     }

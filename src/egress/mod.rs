@@ -18,7 +18,7 @@ use std::time::Duration;
 use ::http::{HeaderValue, Method, Request, Response};
 use countersign_protocol::ClientId;
 use hyper::body::Incoming;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 pub use self::route::{HostPattern, Route, Routes, Unmatched};
 
@@ -42,7 +42,7 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Where requests go.
     pub routes: Routes,
-    /// How long a request's head may take, and its body.
+    /// How long a request's body may take.
     pub request_timeout: Duration,
 }
 
@@ -59,7 +59,7 @@ pub struct Egress {
     /// The memory for bodies.
     pub budget: Budget,
     /// How many exchanges may be under way.
-    pub slots: Semaphore,
+    pub slots: Arc<Semaphore>,
     /// How long a request's body may take.
     pub body_timeout: Duration,
     /// Who counts.
@@ -87,7 +87,7 @@ impl Egress {
         request: Request<Incoming>,
         local: SocketAddr,
     ) -> Result<Response<Body>, Fault> {
-        let _slot = self.slot()?;
+        exchange.occupy(self.slot()?);
         self.refuse_loops(&request)?;
         let target = self
             .routes
@@ -163,10 +163,12 @@ impl Egress {
         response.map(|body| Reported::tie(body, exchange))
     }
 
-    fn slot(&self) -> Result<SemaphorePermit<'_>, Fault> {
-        self.slots.try_acquire().map_err(|error| {
-            Fault::not_sent(Code::Overloaded, "too many exchanges under way").because(error)
-        })
+    fn slot(&self) -> Result<OwnedSemaphorePermit, Fault> {
+        Arc::clone(&self.slots)
+            .try_acquire_owned()
+            .map_err(|error| {
+                Fault::not_sent(Code::Overloaded, "too many exchanges under way").because(error)
+            })
     }
 
     fn refuse_loops(&self, request: &Request<Incoming>) -> Result<(), Fault> {

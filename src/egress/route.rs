@@ -203,6 +203,15 @@ impl Routes {
     }
 }
 
+impl fmt::Display for Unmatched {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Forward => "forward",
+            Self::Refuse => "refuse",
+        })
+    }
+}
+
 impl Route {
     /// Whether it is for that host.
     pub fn covers(&self, host: &Host) -> bool {

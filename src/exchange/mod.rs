@@ -14,6 +14,7 @@ use std::hash::{BuildHasher, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use ::http::{HeaderMap, Method, StatusCode};
+use tokio::sync::OwnedSemaphorePermit;
 
 pub use fault::{Blame, Code, Delivery, Fault};
 pub use verdict::{Policy, Verdict};
@@ -83,6 +84,8 @@ pub struct Exchange {
     metrics: Metrics,
     started: Stopwatch,
     delivery: Delivery,
+    away_since: Option<Stopwatch>,
+    slot: Option<OwnedSemaphorePermit>,
 }
 
 impl Exchange {
@@ -115,6 +118,8 @@ impl Exchange {
             metrics,
             started: Stopwatch::start(),
             delivery: Delivery::NotSent,
+            away_since: None,
+            slot: None,
         }
     }
 
@@ -140,10 +145,22 @@ impl Exchange {
 
     /// Waits for a peer; that time is not counted as ours.
     pub async fn away<F: Future>(&mut self, wait: F) -> F::Output {
-        let stopwatch = Stopwatch::start();
+        self.away_since = Some(Stopwatch::start());
         let output = wait.await;
-        self.line.waited += stopwatch.elapsed();
+        self.back();
         output
+    }
+
+    /// Ends a wait, also one that was cut short.
+    fn back(&mut self) {
+        if let Some(since) = self.away_since.take() {
+            self.line.waited += since.elapsed();
+        }
+    }
+
+    /// Keeps a place among the exchanges allowed at a time until this one ends.
+    pub fn occupy(&mut self, slot: OwnedSemaphorePermit) {
+        self.slot = Some(slot);
     }
 
     /// From now on the request may reach the other side.
@@ -207,11 +224,12 @@ impl Exchange {
     }
 
     fn report(&mut self) {
+        self.back();
         if self.line.status.is_none() && self.line.error.is_none() {
             self.line.outcome = "aborted";
             self.line.error = Some("aborted");
             self.line.delivery = Some(self.delivery.as_str());
-            self.line.reason = Some("the caller was gone before the answer".to_owned());
+            self.line.reason = Some("cut off before there was an answer".to_owned());
         }
         let (direction, route) = (self.line.direction, self.line.route.as_str());
         self.line.duration = self.started.elapsed();

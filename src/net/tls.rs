@@ -9,7 +9,7 @@ use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
@@ -59,7 +59,10 @@ impl Error for TlsError {
 
 /// The process's crypto provider.
 pub fn provider() -> Arc<CryptoProvider> {
-    Arc::new(rustls_openssl::default_provider())
+    // Made once: making it tries every key exchange.
+    static PROVIDER: LazyLock<Arc<CryptoProvider>> =
+        LazyLock::new(|| Arc::new(rustls_openssl::default_provider()));
+    Arc::clone(&PROVIDER)
 }
 
 /// The certificates we trust: the system's, or the bundled ones where the system has none, and

@@ -113,6 +113,18 @@ fn every_mistake_has_its_line_with_file_key_and_what_would_be_right() {
             "\"one\" is no decimal number",
         ),
         ("twice", "\nadmin:", "\nadmin: {}\nadmin:", "duplicate"),
+        (
+            "default host unsigned",
+            "  routes:",
+            "  default_host: open-sea.alipay.com\n  routes:",
+            "open-sea.alipay.com is in no route",
+        ),
+        (
+            "grace",
+            "\nadmin:",
+            "\ndrain: { grace: 9s, deadline: 8s }\nadmin:",
+            "longer",
+        ),
         ("bad yaml", "egress:\n", "egress: [\n", "not valid YAML"),
     ] {
         assert!(good.contains(from), "{name}: {from}");

@@ -57,11 +57,14 @@ async fn sigterm_lets_what_is_in_flight_finish_and_exits_0() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_still_in_flight_at_the_deadline_is_answered_and_the_exit_is_0() {
     let mut gateway = RawGateway::by_hand().await;
-    let (_files, sidecar) = sidecar(&gateway, "drain: { grace: 0s, deadline: 300ms }");
+    let (_files, mut sidecar) = sidecar(&gateway, "drain: { grace: 0s, deadline: 300ms }");
     let stuck = pay(&sidecar);
     let _never_answered = gateway.next().await;
     sidecar.signal("TERM");
     assert_eq!(stuck.await.unwrap().outcome(), "shutting_down unknown 503");
+    let line = sidecar.wait_for(|line| line["message"] == "exchange");
+    // Nearly all of it was waiting for the gateway, also though that was cut short.
+    assert!(line["waited_ms"].as_f64().unwrap() > 200.0, "{line}");
     assert_eq!(sidecar.exit().code(), Some(0));
 }
 
@@ -103,5 +106,27 @@ async fn a_kept_alive_connection_without_a_request_does_not_hold_the_drain() {
     stream.write_all(UNSIGNED.as_bytes()).await.unwrap();
     crate::support::raw::read_message(&mut idle).await.unwrap();
     sidecar.signal("TERM");
+    assert_eq!(sidecar.exit().code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_after_a_drain_through_the_admin_port_cuts_nothing_off() {
+    let mut gateway = RawGateway::by_hand().await;
+    let (_files, mut sidecar) = sidecar(&gateway, "drain: { grace: 0s, deadline: 60s }");
+    let payment = pay(&sidecar);
+    let (_, mut stream) = gateway.next().await;
+    let admin = sidecar.admin.to_string();
+    assert!(
+        countersign(&["shutdown", "--admin", &admin])
+            .status
+            .success()
+    );
+    sidecar.wait_for(|line| line["message"] == "draining");
+    // As Kubernetes does after a preStop hook.
+    sidecar.signal("TERM");
+    assert_eq!(ready(sidecar.admin).await, 503);
+    stream.write_all(UNSIGNED.as_bytes()).await.unwrap();
+    assert_eq!(payment.await.unwrap().outcome(), "verdict unsigned");
+    sidecar.wait_for(|line| line["message"] == "drained");
     assert_eq!(sidecar.exit().code(), Some(0));
 }

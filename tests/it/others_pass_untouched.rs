@@ -72,6 +72,29 @@ async fn a_forwarded_body_is_streamed_and_never_held() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_streamed_body_keeps_its_place_among_the_exchanges_until_its_end() {
+    let mut other = RawGateway::by_hand().await;
+    let world = World::with("", "limits: { exchanges: 1 }").await;
+    let target = format!("http://{}/big", other.address);
+    let mut app = TcpStream::connect(world.egress).await.unwrap();
+    let request = format!("GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    app.write_all(request.as_bytes()).await.unwrap();
+    let (_, mut stream) = other.next().await;
+    stream
+        .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\none")
+        .await
+        .unwrap();
+    let mut seen = Vec::new();
+    while !seen.ends_with(b"one") {
+        assert_ne!(app.read_buf(&mut seen).await.unwrap(), 0);
+    }
+    assert_eq!(world.pay("").await.outcome(), "overloaded not-sent 503");
+    stream.write_all(b"two").await.unwrap();
+    app.read_to_end(&mut seen).await.unwrap();
+    assert_eq!(world.pay("").await.outcome(), "verdict verified");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn refuse_lets_nothing_pass_that_no_route_names() {
     let other = RawGateway::by_hand().await;
     let world = World::with("  unmatched: refuse", "").await;
