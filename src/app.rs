@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 
 use crate::admin::Admin;
 use crate::clock::Clock;
-use crate::config::{Config, Limits};
+use crate::config::{Config, Limits, Loaded};
 use crate::egress::Egress;
 use crate::exchange::Ids;
 use crate::http::Budget;
@@ -71,9 +71,15 @@ pub enum StartError {
 /// Loads all a sidecar needs: keys, certificates.
 ///
 /// # Errors
-/// Every problem, one line each.
-pub fn prepare(config: Config) -> Result<Prepared, Vec<String>> {
-    let mut problems = Vec::new();
+/// Every problem of the configuration, the keys and the certificates, one line each.
+pub fn prepare(loaded: impl Into<Loaded>) -> Result<Prepared, Vec<String>> {
+    let Loaded {
+        config,
+        mut problems,
+    } = loaded.into();
+    let Some(config) = config else {
+        return Err(problems);
+    };
     let keyring = Keyring::load(&config.keys).map_err(|errors| {
         problems.extend(
             errors
@@ -87,7 +93,7 @@ pub fn prepare(config: Config) -> Result<Prepared, Vec<String>> {
             problems.push(format!("{}: upstream_tls.ca_file: {error}", config.source));
         });
     match (keyring, tls) {
-        (Ok(keyring), Ok(tls)) => Ok(Prepared {
+        (Ok(keyring), Ok(tls)) if problems.is_empty() => Ok(Prepared {
             config,
             keyring: Arc::new(keyring),
             tls,

@@ -89,8 +89,7 @@ impl Stage {
             configuration(gateway.address.port()).as_bytes(),
             0o644,
         )?;
-        let config = config::load(&file).map_err(Failure::Usage)?;
-        let prepared = app::prepare(config).map_err(Failure::Usage)?;
+        let prepared = app::prepare(config::load(&file)).map_err(Failure::Usage)?;
         let running = app::start(prepared, Clock::system())
             .await
             .map_err(Failure::other)?;

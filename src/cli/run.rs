@@ -106,11 +106,11 @@ impl Run {
 impl Source {
     /// Loads everything `run` needs.
     pub(super) fn prepare(self) -> Result<Prepared, Failure> {
-        let config = match self.flags {
-            Some(flags) => flags.into_config()?,
-            None => config::load(&named_file(self.config)).map_err(Failure::Usage)?,
+        let prepared = match self.flags {
+            Some(flags) => app::prepare(flags.into_config()?),
+            None => app::prepare(config::load(&named_file(self.config))),
         };
-        app::prepare(config).map_err(Failure::Usage)
+        prepared.map_err(Failure::Usage)
     }
 }
 

@@ -64,21 +64,43 @@ pub const ADMIN: &str = "127.0.0.1:15090";
 /// Where egress listens unless the configuration says otherwise.
 pub const EGRESS: &str = "127.0.0.1:15001";
 
+/// A file as far as it could be read, and everything wrong with it.
+#[derive(Debug)]
+pub struct Loaded {
+    /// What it says; with problems only good for finding more of them.
+    pub config: Option<Config>,
+    /// What is wrong, one line each.
+    pub problems: Vec<String>,
+}
+
+impl From<Config> for Loaded {
+    fn from(config: Config) -> Self {
+        Self {
+            config: Some(config),
+            problems: Vec::new(),
+        }
+    }
+}
+
 /// Reads and checks a file.
-///
-/// # Errors
-/// Every problem, one line each.
-pub fn load(file: &Path) -> Result<Config, Vec<String>> {
+pub fn load(file: &Path) -> Loaded {
     let name = file.display().to_string();
-    let text = fs::read_to_string(file).map_err(|error| vec![unreadable(&name, &error)])?;
+    let text = match fs::read_to_string(file) {
+        Ok(text) => text,
+        Err(error) => {
+            return Loaded {
+                config: None,
+                problems: vec![unreadable(&name, &error)],
+            };
+        }
+    };
     let folder = file.parent().unwrap_or(Path::new("")).to_owned();
     let mut problems = Problems::default();
     let config = document::read(&name, &text, &mut problems)
         .map(|map| whole(&name, map, &folder, &mut problems));
-    let lines = problems.into_lines();
-    match config {
-        Some(config) if lines.is_empty() => Ok(config),
-        _ => Err(lines),
+    Loaded {
+        config,
+        problems: problems.into_lines(),
     }
 }
 

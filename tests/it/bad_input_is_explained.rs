@@ -160,7 +160,8 @@ fn all_problems_of_a_file_are_reported_in_one_run() {
     let files = Files::new();
     let file = files.write(
         "bad.yaml",
-        b"identities:\n  - client_id: A.B\n    signing_key: { file: a, key_version: x }\n\
+        b"identities:\n  - client_id: A.B\n    signing_key: { file: a, key_version: x }\n  \
+          - { client_id: A, signing_key: { file: gone.pem }, verification_keys: [{ file: b }] }\n\
           egress:\n  listen: nowhere\n  unmatched: perhaps\n  typo: 1\nlimits: { buffered: much }\n",
     );
     let output = countersign(&["check", "--config", text(&file)]);
@@ -169,10 +170,11 @@ fn all_problems_of_a_file_are_reported_in_one_run() {
         (2, "'.'"),
         (3, "\"x\""),
         (2, "verification_keys"),
-        (5, "nowhere"),
-        (6, "perhaps"),
-        (7, "typo"),
-        (8, "much"),
+        (4, "gone.pem: no such file"),
+        (6, "nowhere"),
+        (7, "perhaps"),
+        (8, "typo"),
+        (9, "much"),
     ] {
         let place = format!("bad.yaml:{line}");
         assert!(

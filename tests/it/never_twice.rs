@@ -209,8 +209,7 @@ async fn a_request_never_goes_in_circles() {
     let text = std::fs::read_to_string(&file).unwrap();
     let text = text.replace("listen: 127.0.0.1:0", &format!("listen: {address}"));
     let file = files.write("loop.yaml", text.as_bytes());
-    let config = countersign::config::load(&file).unwrap();
-    let prepared = countersign::app::prepare(config).unwrap();
+    let prepared = countersign::app::prepare(countersign::config::load(&file)).unwrap();
     let clock = countersign::clock::Clock::system();
     let running = countersign::app::start(prepared, clock).await.unwrap();
     let host = "open-sea-global.alipayplus.com";

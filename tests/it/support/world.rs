@@ -170,8 +170,7 @@ impl World {
 }
 
 async fn start(file: &Path, clock: Clock) -> Running {
-    let config = config::load(file).unwrap();
-    app::start(app::prepare(config).unwrap(), clock)
+    app::start(app::prepare(config::load(file)).unwrap(), clock)
         .await
         .unwrap()
 }
