@@ -4,9 +4,9 @@
 //! or `U`, or an error status that does not claim `S`), or that the route lets pass by name. Refuses
 //! everything else before a byte of it reaches the app.
 
-use ::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, DATE};
+use ::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, DATE};
 use ::http::response::Parts;
-use ::http::{HeaderValue, Response, StatusCode, Version};
+use ::http::{HeaderMap, HeaderValue, Response, StatusCode, Version};
 use bytes::Bytes;
 use countersign_protocol::message::{CLIENT_ID, Credentials, CredentialsError, Kind};
 use countersign_protocol::{Content, PublicKey, verify};
@@ -44,6 +44,11 @@ impl Verified {
         // Before anything is read from the head: what it nominates was not meant for us.
         headers::clean(&mut head.headers);
         let body = Bytes::from_owner(held);
+        if head.status.is_redirection() && head.status != StatusCode::NOT_MODIFIED {
+            // Status and Location are not signed; whoever followed would leave the verified path.
+            let text = "the gateway answered a signed request with a redirect";
+            return Err(refusal(Code::UpstreamMalformed, text));
+        }
         let proof = match route.verify {
             Policy::Off => Ok(Proof::plain(Verdict::Unchecked)),
             Policy::Enforce | Policy::Report => Judge {
@@ -214,6 +219,8 @@ impl Judge<'_> {
     fn unsigned(&self) -> Result<Proof, Fault> {
         let coding = decode(&self.head.headers, self.body, self.route.response_limit);
         let claim = match &coding {
+            // What is read here as ASCII could be something else to the app.
+            _ if !is_utf8(&self.head.headers) => Claim::MaybeSuccessful,
             Coding::Identity => claim(self.body),
             Coding::Decoded(decoded) => claim(decoded),
             Coding::Opaque => Claim::MaybeSuccessful,
@@ -227,6 +234,23 @@ impl Judge<'_> {
             )),
         }
     }
+}
+
+/// Whether the body is UTF-8 or ASCII by its media type, or the type says nothing.
+fn is_utf8(fields: &HeaderMap) -> bool {
+    let types = fields.get_all(CONTENT_TYPE).iter();
+    types
+        .map(|value| value.to_str().unwrap_or("charset=?").to_ascii_lowercase())
+        .all(|value| {
+            let charsets = value.split("charset").skip(1);
+            charsets
+                .map(|rest| rest.trim_start_matches([' ', '=', '"', '\'']))
+                .all(|charset| {
+                    ["utf-8", "utf8", "us-ascii"]
+                        .iter()
+                        .any(|name| charset.starts_with(name))
+                })
+        })
 }
 
 fn unreadable(error: CredentialsError) -> Fault {
@@ -261,7 +285,7 @@ fn refusal(code: Code, text: &'static str) -> Fault {
 
 impl Egress {
     /// Shows how far the gateway's clock is from ours.
-    fn watch_clock(&self, route: &Route, fields: &::http::HeaderMap) {
+    fn watch_clock(&self, route: &Route, fields: &HeaderMap) {
         let date = fields.get(DATE).and_then(|value| value.to_str().ok());
         let Some(date) = date.and_then(|date| httpdate::parse_http_date(date).ok()) else {
             return;

@@ -1,6 +1,6 @@
 //! From the app to the gateway: route, buffer, sign, send, buffer, verify, answer.
 //!
-//! [`Egress::flow`] is the whole story, one sentence a line; it holds no counter, log call, status
+//! `Egress::flow` is the whole story, one sentence a line; it holds no counter, log call, status
 //! code or header name. Refuses to hand the app anything that was not verified, unless the route says
 //! so by name. Built by `app`; served by `net`.
 
@@ -28,7 +28,7 @@ use self::route::{Target, UNMATCHED};
 use crate::clock::Clock;
 use crate::exchange::{Code, Direction, Exchange, Fault, Ids, Verdict};
 use crate::http::body::{Body, Budget, Reported};
-use crate::http::{answer as fault_answer, headers};
+use crate::http::{answer as fault_answer, framing, headers};
 use crate::keys::{Identity, Keyring};
 use crate::net::drain::{Drain, Phase};
 use crate::net::serve::Service;
@@ -88,7 +88,7 @@ impl Egress {
         local: SocketAddr,
     ) -> Result<Response<Body>, Fault> {
         exchange.occupy(self.slot()?);
-        self.refuse_loops(&request)?;
+        self.refuse_unservable(&request)?;
         let target = self
             .routes
             .target(request.uri(), request.headers(), local)?;
@@ -96,12 +96,14 @@ impl Egress {
             Target::Signed(route, origin) => (route, origin),
             Target::Forward(origin) => {
                 exchange.on_route(UNMATCHED);
-                return relay::pass(self, exchange, request, &origin, Verdict::Forwarded).await;
+                let how = (Verdict::Forwarded, relay::FORWARD_TIMEOUT);
+                return relay::pass(self, exchange, request, &origin, how).await;
             }
         };
         exchange.on_route(&route.name);
         if relay::is_unsigned_call(&request) {
-            return relay::pass(self, exchange, request, &origin, Verdict::Unsigned).await;
+            let how = (Verdict::Unsigned, route.timeout);
+            return relay::pass(self, exchange, request, &origin, how).await;
         }
         let identity = self.identity(&route.identity)?;
         let room = (route.request_limit, self.body_timeout);
@@ -171,7 +173,11 @@ impl Egress {
             })
     }
 
-    fn refuse_loops(&self, request: &Request<Incoming>) -> Result<(), Fault> {
+    fn refuse_unservable(&self, request: &Request<Incoming>) -> Result<(), Fault> {
+        if !framing::is_unambiguous(request.headers()) {
+            let text = "the request says in two ways where it ends";
+            return Err(Fault::not_sent(Code::RequestMalformed, text));
+        }
         if headers::has_passed(request.headers(), &self.pseudonym) {
             let text = "the request already went through this sidecar";
             return Err(Fault::not_sent(Code::LoopDetected, text));

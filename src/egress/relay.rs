@@ -4,6 +4,8 @@
 //! API-key mode and its unsigned metering endpoint. Only hop-by-hop fields and spoofed `countersign-*`
 //! fields are removed, and `Via` is added, as RFC 9110 section 7.6 asks of an intermediary.
 
+use std::time::Duration;
+
 use ::http::header::{AUTHORIZATION, HOST};
 use ::http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version};
 use countersign_protocol::message::signed_uri;
@@ -17,13 +19,16 @@ use crate::http::Body;
 use crate::http::headers::{self, VERDICT};
 use crate::upstream::Origin;
 
+/// How long the head of a forwarded answer may take; long polls of other services stay possible.
+pub const FORWARD_TIMEOUT: Duration = Duration::from_mins(5);
+
 /// Passes a request on and its answer back.
 pub async fn pass(
     egress: &Egress,
     exchange: &mut Exchange,
     request: Request<Incoming>,
     origin: &Origin,
-    verdict: Verdict,
+    (verdict, head_timeout): (Verdict, Duration),
 ) -> Result<Response<Body>, Fault> {
     let (mut head, body) = request.into_parts();
     head.uri = at_origin(&signed_uri(&head.uri), origin)?;
@@ -32,7 +37,11 @@ pub async fn pass(
     head.headers.remove(HOST);
     head.version = Version::HTTP_11;
     let request = Request::from_parts(head, body.map_err(Into::into).boxed_unsync());
-    let (mut head, body) = egress.upstream.relay(exchange, request).await?.into_parts();
+    let (mut head, body) = egress
+        .upstream
+        .relay(exchange, request, head_timeout)
+        .await?
+        .into_parts();
     exchange.judged(verdict, None);
     headers::clean(&mut head.headers);
     headers::add_via(&mut head.headers, head.version, &egress.pseudonym);

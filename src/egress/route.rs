@@ -172,7 +172,8 @@ impl Routes {
         local: SocketAddr,
     ) -> Result<Target<'_>, Fault> {
         let asked = Asked::read(uri, headers)?;
-        if asked.is_for(local) {
+        let named = self.routes.iter().any(|route| route.covers(&asked.host));
+        if !named && asked.is_for(local) {
             return self.default_target();
         }
         match self.routes.iter().find(|route| route.covers(&asked.host)) {
@@ -366,6 +367,7 @@ mod tests {
             ("/pay", "127.0.0.1:15001", sea),
             ("/pay", "localhost:15001", sea),
             ("/pay", "countersign:15001", sea),
+            ("/pay", "open-na.alipayplus.com:15001", "host_not_allowed"),
             ("http://127.0.0.1:15001/pay", "x", sea),
             (
                 "http://countersign:15001/pay",

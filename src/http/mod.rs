@@ -6,6 +6,7 @@
 pub mod answer;
 pub mod body;
 pub mod coding;
+pub mod framing;
 pub mod headers;
 pub mod result;
 

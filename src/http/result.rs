@@ -25,7 +25,7 @@ pub fn claim(body: &[u8]) -> Claim {
         .map(|document| {
             document
                 .all("result")
-                .flat_map(|one| one.all("resultStatus"))
+                .flat_map(|one| one.all("resultstatus"))
                 .collect()
         })
         .unwrap_or_default();
@@ -36,26 +36,48 @@ pub fn claim(body: &[u8]) -> Claim {
     }
 }
 
-/// A JSON value with all its keys, repeated ones too; arrays and numbers are of no interest.
+/// A JSON value with the keys that matter, repeated ones too; the rest is not kept, so that reading
+/// takes no more memory than the body.
 enum Tree {
-    Object(Vec<(String, Tree)>),
+    Object(Vec<(&'static str, Tree)>),
     Text(String),
     Other,
 }
 
 impl Tree {
-    /// All values under that key; keys in another case count, as some parsers ignore case.
+    /// All values under that key.
     fn all(self, key: &'static str) -> impl Iterator<Item = Tree> {
         let entries = if let Self::Object(entries) = self {
             entries
         } else {
             Vec::new()
         };
-        let same = move |name: &str| name.eq_ignore_ascii_case(key);
         entries
             .into_iter()
-            .filter(move |(name, _)| same(name))
+            .filter(move |(name, _)| *name == key)
             .map(|(_, value)| value)
+    }
+}
+
+/// The key a lenient parser might take this one for: some ignore case (Go's also by Unicode folding),
+/// some ignore `_` and `-`.
+fn meaning(key: &str) -> Option<&'static str> {
+    let folded: String = key
+        .chars()
+        .filter(|character| !matches!(character, '_' | '-'))
+        .map(fold)
+        .collect();
+    ["result", "resultstatus"]
+        .into_iter()
+        .find(|name| *name == folded)
+}
+
+/// Lower case, with the two letters outside ASCII that fold into it.
+fn fold(character: char) -> char {
+    match character {
+        '\u{17f}' => 's',
+        '\u{212a}' => 'k',
+        other => other.to_ascii_lowercase(),
     }
 }
 
@@ -76,8 +98,12 @@ impl<'de> Visitor<'de> for TreeVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Tree, A::Error> {
         let mut entries = Vec::new();
-        while let Some(entry) = map.next_entry()? {
-            entries.push(entry);
+        while let Some(key) = map.next_key::<String>()? {
+            if let Some(name) = meaning(&key) {
+                entries.push((name, map.next_value()?));
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
         }
         Ok(Tree::Object(entries))
     }
@@ -112,16 +138,15 @@ impl<'de> Visitor<'de> for TreeVisitor {
     }
 }
 
-/// Whether the word stands anywhere: in any case, with a NUL between letters (UTF-16), or possibly
-/// hidden behind a JSON escape.
+/// Whether the word stands anywhere: in any case, with `_` or `-` inside, with a NUL between letters
+/// (UTF-16), or possibly hidden behind a JSON escape.
 fn mentions_status(body: &[u8]) -> bool {
-    let text: Vec<u8> = body
-        .iter()
-        .filter(|byte| **byte != 0)
-        .map(u8::to_ascii_lowercase)
+    let text: String = String::from_utf8_lossy(body)
+        .chars()
+        .filter(|character| !matches!(character, '\0' | '_' | '-'))
+        .map(fold)
         .collect();
-    let holds = |word: &[u8]| text.windows(word.len()).any(|window| window == word);
-    holds(b"resultstatus") || holds(b"\\u00")
+    text.contains("resultstatus") || text.contains("\\u00") || text.contains("\\u017f")
 }
 
 #[cfg(test)]
@@ -149,6 +174,19 @@ mod tests {
                 r#"{"result":{"resultStatus":"F","ResultStatus":"S"}}"#,
                 Claim::MaybeSuccessful,
             ),
+            (
+                r#"{"result":{"resultStatus":"F","reſultStatus":"S"}}"#,
+                Claim::MaybeSuccessful,
+            ),
+            (
+                r#"{"result":{"resultStatus":"F","result_status":"S"}}"#,
+                Claim::MaybeSuccessful,
+            ),
+            (
+                r#"{"result":{"resultStatus":"F"},"re\u017fult":{"resultStatus":"S"}}"#,
+                Claim::MaybeSuccessful,
+            ),
+            ("{'result':{'result_status':'S'}}", Claim::MaybeSuccessful),
             (
                 r#"{"result":{"resultStatus":"F"},"result":{"resultStatus":"S"}}"#,
                 Claim::MaybeSuccessful,

@@ -43,14 +43,18 @@ impl OwnAddresses {
 
     /// Whether a connection to `peer`, made from `local` if it is already made, ends at ourselves.
     fn include(&self, peer: SocketAddr, local: Option<SocketAddr>) -> bool {
+        // `::ffff:127.0.0.1` is 127.0.0.1.
+        let (peer_ip, local) = (
+            peer.ip().to_canonical(),
+            local.map(|one| one.ip().to_canonical()),
+        );
         let own = self.0.get().map_or(&[] as &[SocketAddr], Vec::as_slice);
         own.iter()
             .filter(|own| own.port() == peer.port())
             .any(|own| {
                 // A listener on all addresses is reached when both ends are the same machine.
-                let same_machine =
-                    peer.ip().is_loopback() || local.is_some_and(|l| l.ip() == peer.ip());
-                own.ip() == peer.ip() || (own.ip().is_unspecified() && same_machine)
+                let same_machine = peer_ip.is_loopback() || local == Some(peer_ip);
+                own.ip().to_canonical() == peer_ip || (own.ip().is_unspecified() && same_machine)
             })
     }
 }

@@ -24,6 +24,7 @@ pub use origin::{Host, Origin};
 use self::connect::ConnectError;
 use crate::exchange::{Code, Delivery, Exchange, Fault};
 use crate::http::body::{self, Body, BodyError, Budget, Held};
+use crate::http::framing;
 use crate::net::task::Executor;
 
 /// How long an unused connection is kept. Shorter than the minute common servers and load balancers
@@ -31,6 +32,9 @@ use crate::net::task::Executor;
 const IDLE: Duration = Duration::from_secs(30);
 /// Unused connections kept to one host.
 const IDLE_PER_HOST: usize = 32;
+
+/// How often an HTTP/2 connection in use is asked whether it lives, and how long it may take to say so.
+const HTTP2_PING: Duration = Duration::from_secs(10);
 
 /// The client for everything that leaves the sidecar; clones share the pool.
 #[derive(Clone, Debug)]
@@ -54,6 +58,8 @@ impl Upstream {
         let client = Client::builder(Executor)
             .pool_idle_timeout(IDLE)
             .pool_max_idle_per_host(IDLE_PER_HOST)
+            .http2_keep_alive_interval(HTTP2_PING)
+            .http2_keep_alive_timeout(HTTP2_PING)
             .pool_timer(TokioTimer::new())
             .timer(TokioTimer::new())
             .build(connector);
@@ -73,38 +79,35 @@ impl Upstream {
         let connection = capture_connection(&mut request);
         exchange.handing_over();
         let answer = timeout(limits.timeout, self.receive(request, limits.response_limit));
-        exchange
-            .away(answer)
-            .await
-            .unwrap_or_else(|_elapsed| Err(too_slow(&connection, limits)))
+        let answer = exchange.away(answer).await;
+        let answer = answer.unwrap_or_else(|_elapsed| Err(too_slow(&connection, limits.timeout)));
+        give_up_on_fault(&connection, answer)
     }
 
-    /// Sends a request once and hands back the answer's head with its body still streaming.
+    /// Sends a request once and hands back the answer's head, which must come within `head_timeout`,
+    /// with its body still streaming.
     ///
     /// # Errors
     /// A [`Fault`] that says whether the request may have arrived.
     pub async fn relay(
         &self,
         exchange: &mut Exchange,
-        request: Request<Body>,
+        mut request: Request<Body>,
+        head_timeout: Duration,
     ) -> Result<Response<Incoming>, Fault> {
+        let connection = capture_connection(&mut request);
         exchange.handing_over();
-        exchange
-            .away(self.client.request(request))
-            .await
-            .map_err(fault)
+        let answer = timeout(head_timeout, self.client.request(request));
+        let answer = match exchange.away(answer).await {
+            Ok(answer) => answer.map_err(fault).and_then(unambiguous),
+            Err(_elapsed) => Err(too_slow(&connection, head_timeout)),
+        };
+        give_up_on_fault(&connection, answer)
     }
 
     async fn receive(&self, request: Request<Body>, limit: usize) -> Result<Response<Held>, Fault> {
-        let (head, body) = self
-            .client
-            .request(request)
-            .await
-            .map_err(fault)?
-            .into_parts();
-        if head.status == StatusCode::SWITCHING_PROTOCOLS {
-            return Err(malformed("the gateway switched protocols unasked"));
-        }
+        let answer = self.client.request(request).await.map_err(fault)?;
+        let (head, body) = unambiguous(answer)?.into_parts();
         let held = body::hold(body, limit, &self.budget)
             .await
             .map_err(body_fault)?;
@@ -115,6 +118,31 @@ impl Upstream {
         }
         Ok(Response::from_parts(head, held))
     }
+}
+
+/// A connection on which something went wrong is never used again, over HTTP/2 neither: what comes
+/// on it later could be taken for another answer, and it may well be dead.
+fn give_up_on_fault<T>(
+    connection: &CaptureConnection,
+    answer: Result<T, Fault>,
+) -> Result<T, Fault> {
+    if answer.is_err()
+        && let Some(connection) = connection.connection_metadata().as_ref()
+    {
+        connection.poison();
+    }
+    answer
+}
+
+/// Refuses an answer whose end two readers could see in different places (RFC 9112 section 6.3).
+fn unambiguous(answer: Response<Incoming>) -> Result<Response<Incoming>, Fault> {
+    if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+        return Err(malformed("the gateway switched protocols unasked"));
+    }
+    if !framing::is_unambiguous(answer.headers()) {
+        return Err(malformed("the answer says in two ways where it ends"));
+    }
+    Ok(answer)
 }
 
 /// Trailers must not carry what is only read from the head (RFC 9110 section 6.5.1).
@@ -128,7 +156,7 @@ fn malformed(text: &'static str) -> Fault {
     Fault::unknown(Code::UpstreamMalformed, text)
 }
 
-fn too_slow(connection: &CaptureConnection, limits: Limits) -> Fault {
+fn too_slow(connection: &CaptureConnection, limit: Duration) -> Fault {
     // Without a connection not a byte can have left.
     let connected = connection.connection_metadata().is_some();
     let delivery = if connected {
@@ -138,7 +166,7 @@ fn too_slow(connection: &CaptureConnection, limits: Limits) -> Fault {
     };
     let text = format!(
         "no complete answer within {}",
-        humantime::format_duration(limits.timeout)
+        humantime::format_duration(limit)
     );
     Fault::unknown(Code::UpstreamTimeout, text).delivery(delivery)
 }

@@ -125,7 +125,10 @@ impl FromStr for Origin {
             .authority()
             .ok_or_else(|| OriginError::Url(text.into()))?;
         let path = uri.path_and_query().map_or("/", |path| path.as_str());
-        if path != "/" || authority.as_str().contains('@') || text.contains('#') {
+        if authority.as_str().contains('@') {
+            return Err(OriginError::UserInfo);
+        }
+        if path != "/" || text.contains('#') {
             return Err(OriginError::MoreThanOrigin(text.into()));
         }
         let (host, port) = split(authority)?;
@@ -150,7 +153,7 @@ impl fmt::Display for Origin {
 pub fn split(authority: &Authority) -> Result<(Host, Option<u16>), OriginError> {
     let text = authority.as_str();
     if text.contains('@') {
-        return Err(OriginError::MoreThanOrigin(text.into()));
+        return Err(OriginError::UserInfo);
     }
     let host = authority.host();
     let port = match text.strip_prefix(host) {
@@ -178,6 +181,8 @@ pub enum OriginError {
     Scheme(Box<str>),
     /// A path, a query, a fragment or user info.
     MoreThanOrigin(Box<str>),
+    /// User info, which is never quoted: it may hold a password.
+    UserInfo,
     /// Not a host name.
     Host(Box<str>),
     /// Not a port.
@@ -197,6 +202,7 @@ impl fmt::Display for OriginError {
                     "\"{text}\" must be scheme, host and port only, like https://host:443"
                 )
             }
+            Self::UserInfo => f.write_str("no user name or password may stand before the host"),
             Self::Host(text) => write!(f, "\"{text}\" is no host name or IP address"),
             Self::Port(text) => write!(f, "\"{text}\" has no valid port (1 to 65535)"),
         }

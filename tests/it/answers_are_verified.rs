@@ -146,6 +146,31 @@ async fn unsigned_answers_pass_only_when_they_cannot_be_taken_for_success() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_unsigned_failure_in_another_charset_is_not_believed() {
+    for (media_type, expected) in [
+        (
+            "application/json; charset=utf-7",
+            "response_signature_missing unknown 502",
+        ),
+        (
+            "application/json; Charset = \"UTF-16\"",
+            "response_signature_missing unknown 502",
+        ),
+        ("application/json; charset=\"UTF-8\"", "verdict unsigned"),
+        ("application/json", "verdict unsigned"),
+    ] {
+        let body = r#"{"result":{"resultStatus":"F","+AHI-esultStatus":"S"}}"#;
+        let head = format!(
+            "HTTP/1.1 200 OK\r\nContent-Type: {media_type}\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        let gateway = RawGateway::answering(format!("{head}{body}")).await;
+        let world = World::before(&format!("http://{gateway}"), "", "").await;
+        assert_eq!(world.pay("").await.outcome(), expected, "{media_type}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_verdict_from_outside_is_never_believed() {
     let body = r#"{"result":{"resultStatus":"F"}}"#;
     let answer = format!(
@@ -298,6 +323,26 @@ async fn what_is_no_http_or_half_an_answer_is_refused() {
             "upstream_broke_off unknown 502",
         ),
         ("", "upstream_broke_off unknown 502"),
+        (
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 2\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+            "upstream_malformed unknown 502",
+        ),
+        (
+            "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\n{}",
+            "upstream_malformed unknown 502",
+        ),
+        (
+            "HTTP/1.1 200 OK\r\nContent-Length: 2, 2\r\n\r\n{}",
+            "upstream_malformed unknown 502",
+        ),
+        (
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+            "upstream_malformed unknown 502",
+        ),
+        (
+            "HTTP/1.1 307 Temporary Redirect\r\nLocation: http://evil.example/\r\nContent-Length: 0\r\n\r\n",
+            "upstream_malformed unknown 502",
+        ),
         (
             "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n",
             "upstream_malformed unknown 502",

@@ -162,6 +162,51 @@ async fn api_key_calls_and_metering_events_are_never_signed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_relayed_call_whose_answer_never_comes_gives_its_place_back() {
+    let mut gateway = RawGateway::by_hand().await;
+    let upstream = format!("http://{}", gateway.address);
+    let rest = "limits: { exchanges: 1 }";
+    let world = World::before(&upstream, "      timeout: 200ms", rest).await;
+    let key = "Authorization: Bearer isak_1\r\n";
+    let (answer, _stream) = tokio::join!(world.pay(key), gateway.next());
+    assert_eq!(answer.outcome(), "upstream_timeout unknown 504");
+    assert_eq!(
+        world.metric("countersign_in_flight{direction=\"egress\"}"),
+        0.0
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn our_own_ports_are_recognised_in_every_spelling_of_the_address() {
+    let world = World::new().await;
+    let admin = world.running.admin.unwrap().port();
+    for host in [
+        "127.0.0.1",
+        "localhost",
+        "[::ffff:127.0.0.1]",
+        "[::ffff:7f00:1]",
+    ] {
+        let target = format!("http://{host}:{admin}/drain");
+        let answer = send(world.egress, post(&target, "x", "", b"")).await;
+        assert_eq!(answer.outcome(), "loop_detected not-sent 508", "{host}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_password_before_a_host_is_never_repeated() {
+    let world = World::new().await;
+    let request = post(
+        "http://user:s3cret@open-sea-global.alipayplus.com/x",
+        "x",
+        "",
+        b"",
+    );
+    let answer = send(world.egress, request).await;
+    assert_eq!(answer.outcome(), "request_malformed not-sent 400");
+    assert!(!answer.text().contains("s3cret"), "{}", answer.text());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn another_bearer_token_is_signed_as_usual() {
     let world = World::new().await;
     let answer = world.pay("Authorization: Bearer something\r\n").await;
