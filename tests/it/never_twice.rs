@@ -145,6 +145,16 @@ async fn a_connection_that_timed_out_is_not_used_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn neither_is_an_http_2_connection_that_timed_out() {
+    let world = World::speaking(true, "      timeout: 300ms", "").await;
+    let answer = world.pay("sandbox-fault: stall\r\n").await;
+    assert_eq!(answer.outcome(), "upstream_timeout unknown 504");
+    assert_eq!(world.pay("").await.outcome(), "verdict verified");
+    let line = "countersign_upstream_connects_total{result=\"ok\"}";
+    assert_eq!(world.metric(line), 2.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_request_over_the_limit_is_refused_before_its_body_is_asked_for() {
     let world = World::with("      request_limit: 1000B", "").await;
     let host = world.egress.to_string();

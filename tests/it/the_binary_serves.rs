@@ -90,6 +90,20 @@ async fn operators_see_readiness_metrics_and_a_page_without_secrets() {
     }
 }
 
+#[test]
+fn bundled_roots_serve_where_the_system_has_none() {
+    let files = Files::new();
+    let file = files.config("https://localhost:1", "", "");
+    let output = command(&["check", "--config", text(&file)])
+        .env("SSL_CERT_FILE", "/no/such/file.pem")
+        .env("SSL_CERT_DIR", "/no/such/folder")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let roots = countersign::net::tls::roots(None).unwrap();
+    assert!(roots.len() > 50, "{} roots", roots.len());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_admin_port_answers_only_what_it_knows() {
     let files = Files::new();
