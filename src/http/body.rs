@@ -18,7 +18,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
 use prometheus::IntGauge;
 
-use crate::exchange::Exchange;
+use crate::exchange::{Code, Exchange, Fault};
 
 /// Any cause.
 pub type BoxError = Box<dyn Error + Send + Sync>;
@@ -137,10 +137,17 @@ impl http_body::Body for Reported {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let frame = Pin::new(&mut self.body).poll_frame(cx);
-        if let Poll::Ready(Some(Ok(frame))) = &frame
-            && let Some(data) = frame.data_ref()
-        {
-            self.exchange.sent_back(data.len());
+        match &frame {
+            Poll::Ready(Some(Ok(frame))) => {
+                self.exchange
+                    .sent_back(frame.data_ref().map_or(0, Bytes::len));
+            }
+            Poll::Ready(Some(Err(_))) => {
+                let text = "the answer broke off while it was passed on";
+                self.exchange
+                    .failed(&Fault::unknown(Code::UpstreamBrokeOff, text));
+            }
+            Poll::Ready(None) | Poll::Pending => {}
         }
         frame
     }

@@ -95,6 +95,21 @@ async fn a_streamed_body_keeps_its_place_among_the_exchanges_until_its_end() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_streamed_answer_that_breaks_off_is_counted_as_such() {
+    let other = RawGateway::answering("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf").await;
+    let world = World::new().await;
+    let target = format!("http://{other}/");
+    let answer = send(world.egress, post(&target, "x", "", b"")).await;
+    assert_eq!(
+        (answer.status, answer.body.as_slice()),
+        (200, b"half".as_slice())
+    );
+    let line = "countersign_exchanges_total{direction=\"egress\",\
+                outcome=\"upstream_broke_off\",route=\"unmatched\"}";
+    assert_eq!(world.metric(line), 1.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn refuse_lets_nothing_pass_that_no_route_names() {
     let other = RawGateway::by_hand().await;
     let world = World::with("  unmatched: refuse", "").await;
