@@ -125,7 +125,7 @@ async fn bytes_behind_an_answer_are_never_taken_for_the_next_answer() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gateway_that_never_answers_is_given_up_at_the_timeout_as_unknown() {
-    let world = World::with("      timeout: 200ms", "").await;
+    let world = World::with("      timeout: 1s", "").await;
     let answer = world.pay("sandbox-fault: stall\r\n").await;
     assert_eq!(answer.outcome(), "upstream_timeout unknown 504");
     assert_eq!(world.gateway().deliveries(), 1);
@@ -136,7 +136,7 @@ async fn a_gateway_that_never_answers_is_given_up_at_the_timeout_as_unknown() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_that_timed_out_is_not_used_again() {
     let mut gateway = RawGateway::by_hand().await;
-    let route = "      timeout: 200ms";
+    let route = "      timeout: 1s";
     let world = World::before(&format!("http://{}", gateway.address), route, "").await;
     let (answer, (_, stream)) = tokio::join!(world.pay(""), gateway.next());
     assert_eq!(answer.outcome(), "upstream_timeout unknown 504");
@@ -146,7 +146,7 @@ async fn a_connection_that_timed_out_is_not_used_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn neither_is_an_http_2_connection_that_timed_out() {
-    let world = World::speaking(true, "      timeout: 300ms", "").await;
+    let world = World::speaking(true, "      timeout: 2s", "").await;
     let answer = world.pay("sandbox-fault: stall\r\n").await;
     assert_eq!(answer.outcome(), "upstream_timeout unknown 504");
     assert_eq!(world.pay("").await.outcome(), "verdict verified");

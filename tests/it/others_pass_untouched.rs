@@ -181,7 +181,7 @@ async fn a_relayed_call_whose_answer_never_comes_gives_its_place_back() {
     let mut gateway = RawGateway::by_hand().await;
     let upstream = format!("http://{}", gateway.address);
     let rest = "limits: { exchanges: 1 }";
-    let world = World::before(&upstream, "      timeout: 200ms", rest).await;
+    let world = World::before(&upstream, "      timeout: 1s", rest).await;
     let key = "Authorization: Bearer isak_1\r\n";
     let (answer, _stream) = tokio::join!(world.pay(key), gateway.next());
     assert_eq!(answer.outcome(), "upstream_timeout unknown 504");
