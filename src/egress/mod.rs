@@ -5,6 +5,7 @@
 //! so by name. Built by `app`; served by `net`.
 
 pub mod answer;
+pub mod pattern;
 pub mod relay;
 pub mod request;
 pub mod route;
@@ -20,7 +21,8 @@ use countersign_protocol::ClientId;
 use hyper::body::Incoming;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-pub use self::route::{HostPattern, Route, Routes, Unmatched};
+pub use self::pattern::HostPattern;
+pub use self::route::{Route, Routes, Unmatched};
 
 use self::answer::Verified;
 use self::request::Buffered;
