@@ -151,13 +151,12 @@ pub async fn start(prepared: Prepared, clock: Clock) -> Result<Running, StartErr
         let ids = Arc::new(Ids::new());
         let connector = Connector::new(tls, own, metrics.clone());
         let service = Egress {
-            routes: section.routes.clone(),
+            config: section.clone(),
             keyring: Arc::clone(&keyring),
             upstream: Upstream::new(connector, budget.clone()),
             clock,
             budget,
             slots: Arc::new(Semaphore::new(config.limits.exchanges)),
-            body_timeout: section.request_timeout,
             metrics: metrics.clone(),
             pseudonym: format!("countersign-{}", ids.instance()),
             ids,

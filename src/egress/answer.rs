@@ -159,10 +159,9 @@ impl Judge<'_> {
         })?;
         let decoded = self.signed_body(key, credentials)?;
         self.check_time(credentials)?;
-        let key_version = version.to_string().parse().ok();
         Ok(Proof {
             verdict: Verdict::Verified,
-            key_version,
+            key_version: Some(version.number()),
             decoded,
         })
     }

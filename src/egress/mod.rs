@@ -50,8 +50,8 @@ pub struct Config {
 
 /// Everything an egress exchange needs.
 pub struct Egress {
-    /// Where requests go.
-    pub routes: Routes,
+    /// What is configured.
+    pub config: Config,
     /// Whose keys sign and verify.
     pub keyring: Arc<Keyring>,
     /// How requests leave.
@@ -62,8 +62,6 @@ pub struct Egress {
     pub budget: Budget,
     /// How many exchanges may be under way.
     pub slots: Arc<Semaphore>,
-    /// How long a request's body may take.
-    pub body_timeout: Duration,
     /// Who counts.
     pub metrics: Metrics,
     /// Who names exchanges.
@@ -92,6 +90,7 @@ impl Egress {
         exchange.occupy(self.slot()?);
         self.refuse_unservable(&request)?;
         let target = self
+            .config
             .routes
             .target(request.uri(), request.headers(), local)?;
         let (route, origin) = match target {
@@ -108,7 +107,7 @@ impl Egress {
             return relay::pass(self, exchange, request, &origin, how).await;
         }
         let identity = self.identity(&route.identity)?;
-        let room = (route.request_limit, self.body_timeout);
+        let room = (route.request_limit, self.config.request_timeout);
         let buffered = Buffered::read(exchange, request, room, &self.budget).await?;
         let signed = buffered.sign(self, identity)?;
         let message = signed.to_request(&origin, &self.pseudonym)?;
@@ -201,7 +200,7 @@ impl Egress {
 impl fmt::Debug for Egress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Egress")
-            .field("routes", &self.routes)
+            .field("config", &self.config)
             .finish_non_exhaustive()
     }
 }

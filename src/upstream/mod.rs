@@ -77,11 +77,8 @@ impl Upstream {
         limits: Limits,
     ) -> Result<Response<Held>, Fault> {
         let connection = capture_connection(&mut request);
-        exchange.handing_over();
-        let answer = timeout(limits.timeout, self.receive(request, limits.response_limit));
-        let answer = exchange.away(answer).await;
-        let answer = answer.unwrap_or_else(|_elapsed| Err(too_slow(&connection, limits.timeout)));
-        give_up_on_fault(&connection, answer)
+        let answer = self.receive(request, limits.response_limit);
+        deliver(exchange, &connection, limits.timeout, answer).await
     }
 
     /// Sends a request once and hands back the answer's head, which must come within `head_timeout`,
@@ -96,18 +93,19 @@ impl Upstream {
         head_timeout: Duration,
     ) -> Result<Response<Incoming>, Fault> {
         let connection = capture_connection(&mut request);
-        exchange.handing_over();
-        let answer = timeout(head_timeout, self.client.request(request));
-        let answer = match exchange.away(answer).await {
-            Ok(answer) => answer.map_err(fault).and_then(unambiguous),
-            Err(_elapsed) => Err(too_slow(&connection, head_timeout)),
-        };
-        give_up_on_fault(&connection, answer)
+        deliver(exchange, &connection, head_timeout, self.head(request)).await
+    }
+
+    async fn head(&self, request: Request<Body>) -> Result<Response<Incoming>, Fault> {
+        self.client
+            .request(request)
+            .await
+            .map_err(fault)
+            .and_then(unambiguous)
     }
 
     async fn receive(&self, request: Request<Body>, limit: usize) -> Result<Response<Held>, Fault> {
-        let answer = self.client.request(request).await.map_err(fault)?;
-        let (head, body) = unambiguous(answer)?.into_parts();
+        let (head, body) = self.head(request).await?.into_parts();
         let held = body::hold(body, limit, &self.budget)
             .await
             .map_err(body_fault)?;
@@ -120,12 +118,19 @@ impl Upstream {
     }
 }
 
+/// Waits for what a request brings, at most `within`.
+///
 /// A connection on which something went wrong is never used again, over HTTP/2 neither: what comes
 /// on it later could be taken for another answer, and it may well be dead.
-fn give_up_on_fault<T>(
+async fn deliver<T>(
+    exchange: &mut Exchange,
     connection: &CaptureConnection,
-    answer: Result<T, Fault>,
+    within: Duration,
+    answer: impl Future<Output = Result<T, Fault>>,
 ) -> Result<T, Fault> {
+    exchange.handing_over();
+    let answer = exchange.away(timeout(within, answer)).await;
+    let answer = answer.unwrap_or_else(|_elapsed| Err(too_slow(connection, within)));
     if answer.is_err()
         && let Some(connection) = connection.connection_metadata().as_ref()
     {

@@ -6,11 +6,8 @@ use tokio::io::AsyncWriteExt;
 
 use crate::support::Files;
 use crate::support::process::{Sidecar, countersign, text};
-use crate::support::raw::{Answer, RawGateway, post, send};
+use crate::support::raw::{Answer, RawGateway, UNSIGNED, post, send};
 use crate::support::world::PAY;
-
-const UNSIGNED: &str =
-    "HTTP/1.1 200 OK\r\nContent-Length: 31\r\n\r\n{\"result\":{\"resultStatus\":\"F\"}}";
 
 async fn ready(admin: SocketAddr) -> u16 {
     send(

@@ -4,11 +4,8 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 
 use crate::support::World;
-use crate::support::raw::{RawGateway, post, send};
+use crate::support::raw::{RawGateway, UNSIGNED, post, send};
 use crate::support::world::{PAY, payment};
-
-const UNSIGNED: &str =
-    "HTTP/1.1 200 OK\r\nContent-Length: 31\r\n\r\n{\"result\":{\"resultStatus\":\"F\"}}";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gateway_that_does_not_listen_means_not_sent() {

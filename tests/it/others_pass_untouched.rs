@@ -45,25 +45,33 @@ async fn a_request_for_another_host_is_forwarded_without_a_signature() {
     assert_eq!(world.gateway().deliveries(), 0);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_forwarded_body_is_streamed_and_never_held() {
+/// A forwarded answer whose first bytes have reached the app though the rest was not sent yet: the
+/// app's end, what it has seen, and the other server's end.
+async fn half_forwarded(
+    world: &World,
+    length: usize,
+    first: &str,
+) -> (TcpStream, Vec<u8>, TcpStream) {
     let mut other = RawGateway::by_hand().await;
-    // A budget far below what passes: holding it would be refused.
-    let world = World::with("", "limits: { buffered: 1KiB }").await;
     let target = format!("http://{}/big", other.address);
     let mut app = TcpStream::connect(world.egress).await.unwrap();
     let request = format!("GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
     app.write_all(request.as_bytes()).await.unwrap();
     let (_, mut stream) = other.next().await;
-    stream
-        .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 8000005\r\n\r\nfirst")
-        .await
-        .unwrap();
+    let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{first}");
+    stream.write_all(answer.as_bytes()).await.unwrap();
     let mut seen = Vec::new();
-    while !seen.ends_with(b"first") {
-        // The first bytes come though the rest was not sent yet.
+    while !seen.ends_with(first.as_bytes()) {
         assert_ne!(app.read_buf(&mut seen).await.unwrap(), 0);
     }
+    (app, seen, stream)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_forwarded_body_is_streamed_and_never_held() {
+    // A budget far below what passes: holding it would be refused.
+    let world = World::with("", "limits: { buffered: 1KiB }").await;
+    let (mut app, mut seen, mut stream) = half_forwarded(&world, 8_000_005, "first").await;
     let rest = vec![b'z'; 8_000_000];
     let (written, read) = tokio::join!(stream.write_all(&rest), app.read_to_end(&mut seen));
     written.unwrap();
@@ -73,21 +81,8 @@ async fn a_forwarded_body_is_streamed_and_never_held() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_streamed_body_keeps_its_place_among_the_exchanges_until_its_end() {
-    let mut other = RawGateway::by_hand().await;
     let world = World::with("", "limits: { exchanges: 1 }").await;
-    let target = format!("http://{}/big", other.address);
-    let mut app = TcpStream::connect(world.egress).await.unwrap();
-    let request = format!("GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
-    app.write_all(request.as_bytes()).await.unwrap();
-    let (_, mut stream) = other.next().await;
-    stream
-        .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\none")
-        .await
-        .unwrap();
-    let mut seen = Vec::new();
-    while !seen.ends_with(b"one") {
-        assert_ne!(app.read_buf(&mut seen).await.unwrap(), 0);
-    }
+    let (mut app, mut seen, mut stream) = half_forwarded(&world, 6, "one").await;
     assert_eq!(world.pay("").await.outcome(), "overloaded not-sent 503");
     stream.write_all(b"two").await.unwrap();
     app.read_to_end(&mut seen).await.unwrap();

@@ -9,6 +9,10 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
+/// An unsigned refusal, the smallest answer that passes.
+pub const UNSIGNED: &str =
+    "HTTP/1.1 200 OK\r\nContent-Length: 31\r\n\r\n{\"result\":{\"resultStatus\":\"F\"}}";
+
 /// What a client got.
 #[derive(Clone, Debug)]
 pub struct Answer {
