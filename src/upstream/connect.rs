@@ -7,57 +7,29 @@ use std::future::{Ready, ready};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use ::http::Uri;
 use ::http::uri::Scheme;
-use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::dns::Name;
-use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector};
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
-use tokio::net::{TcpStream, lookup_host};
+use tokio::net::lookup_host;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
 use tower_service::Service;
 
 use super::origin::{Host, Origin, split};
+use super::own::OwnAddresses;
+use super::stream::{Dialled, Stream};
 use crate::telemetry::Metrics;
 
 /// How long resolving, connecting and the TLS handshake may each take.
 const STEP: Duration = Duration::from_secs(5);
-
-/// Where this process listens; filled once all listeners are bound.
-#[derive(Clone, Debug, Default)]
-pub struct OwnAddresses(Arc<OnceLock<Vec<SocketAddr>>>);
-
-impl OwnAddresses {
-    /// Makes the addresses known; a second call changes nothing.
-    pub fn set(&self, addresses: Vec<SocketAddr>) {
-        let _first_wins = self.0.set(addresses);
-    }
-
-    /// Whether a connection to `peer`, made from `local` if it is already made, ends at ourselves.
-    fn include(&self, peer: SocketAddr, local: Option<SocketAddr>) -> bool {
-        // `::ffff:127.0.0.1` is 127.0.0.1.
-        let (peer_ip, local) = (
-            peer.ip().to_canonical(),
-            local.map(|one| one.ip().to_canonical()),
-        );
-        let own = self.0.get().map_or(&[] as &[SocketAddr], Vec::as_slice);
-        own.iter()
-            .filter(|own| own.port() == peer.port())
-            .any(|own| {
-                // A listener on all addresses is reached when both ends are the same machine.
-                let same_machine = peer_ip.is_loopback() || local == Some(peer_ip);
-                own.ip().to_canonical() == peer_ip || (own.ip().is_unspecified() && same_machine)
-            })
-    }
-}
 
 /// At which step a connection failed.
 #[derive(Debug, thiserror::Error)]
@@ -90,8 +62,10 @@ pub enum ConnectError {
         source: io::Error,
     },
     /// The address is one of our own listeners.
-    #[error("{address} is this sidecar's own listener")]
+    #[error("{}", loop_text(host, *address))]
     Loop {
+        /// The destination.
+        host: Host,
         /// The address that was about to be dialled.
         address: SocketAddr,
     },
@@ -109,7 +83,17 @@ impl ConnectError {
     }
 }
 
-/// Opens connections for the pool.
+fn loop_text(host: &Host, address: SocketAddr) -> String {
+    if host.ip().is_some() {
+        return format!("{address} is this sidecar's own listener");
+    }
+    format!(
+        "{host} resolves to {address}, this sidecar's own listener; set resolve.nameservers or \
+         resolve.hosts so that the sidecar finds the real address"
+    )
+}
+
+/// Opens connections for the pool, and for those who speak for themselves on them.
 #[derive(Clone)]
 pub struct Connector {
     tls: Arc<ClientConfig>,
@@ -127,11 +111,36 @@ impl Connector {
         }
     }
 
-    async fn open(self, uri: Uri) -> Result<Stream, ConnectError> {
+    /// The same, for connections that may change their protocol: HTTP/1.1 only.
+    pub(super) fn http1_only(&self) -> Self {
+        let mut tls = ClientConfig::clone(&self.tls);
+        tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Self {
+            tls: Arc::new(tls),
+            ..self.clone()
+        }
+    }
+
+    /// Opens a connection for whatever the caller wants to speak on it, and counts it.
+    pub(super) async fn dial(&self, host: &Host, port: u16) -> Result<Dialled, ConnectError> {
+        let dialled = self.reach(host, port).await;
+        self.count(&dialled);
+        dialled
+    }
+
+    fn count<T>(&self, opened: &Result<T, ConnectError>) {
+        let result = opened
+            .as_ref()
+            .map_or_else(ConnectError::result, |_opened| "ok");
+        let connects = &self.metrics.upstream_connects;
+        connects.with_label_values(&[result]).inc();
+    }
+
+    async fn open(&self, uri: Uri) -> Result<Stream, ConnectError> {
         let origin = origin(&uri)?;
-        let tcp = self.dial(&origin).await?;
+        let dialled = self.reach(&origin.host, origin.port).await?;
         if !origin.secure {
-            return Ok(Stream::Plain(TokioIo::new(tcp)));
+            return Ok(Stream::Plain(TokioIo::new(dialled)));
         }
         let host = origin.host.as_str().to_owned();
         let fail = |source| ConnectError::Tls {
@@ -140,7 +149,7 @@ impl Connector {
         };
         let name = ServerName::try_from(host.clone())
             .map_err(|error| fail(io::Error::new(io::ErrorKind::InvalidInput, error)))?;
-        let handshake = TlsConnector::from(Arc::clone(&self.tls)).connect(name, tcp);
+        let handshake = TlsConnector::from(Arc::clone(&self.tls)).connect(name, dialled);
         let tls = timeout(STEP, handshake)
             .await
             .unwrap_or_else(|_elapsed| Err(io::ErrorKind::TimedOut.into()))
@@ -148,12 +157,19 @@ impl Connector {
         Ok(Stream::Tls(Box::new(TokioIo::new(tls))))
     }
 
-    async fn dial(&self, origin: &Origin) -> Result<TcpStream, ConnectError> {
-        let addresses = resolve(&origin.host, origin.port).await?;
+    async fn reach(&self, host: &Host, port: u16) -> Result<Dialled, ConnectError> {
+        let addresses = resolve(host, port).await?;
+        let itself = |address| ConnectError::Loop {
+            host: host.clone(),
+            address,
+        };
         if let Some(address) = addresses.iter().find(|peer| self.own.include(**peer, None)) {
-            return Err(ConnectError::Loop { address: *address });
+            return Err(itself(*address));
         }
-        let host = || format!("{}:{}", origin.host, origin.port);
+        let fail = |source| ConnectError::Tcp {
+            host: format!("{host}:{port}"),
+            source,
+        };
         let mut dialler = HttpConnector::new_with_resolver(Checked(addresses));
         dialler.enforce_http(false);
         dialler.set_nodelay(true);
@@ -164,16 +180,16 @@ impl Connector {
         let tcp = dialler
             .call(target)
             .await
-            .map_err(|error| ConnectError::Tcp {
-                host: host(),
-                source: error.into(),
-            })?
+            .map_err(|error| fail(error.into()))?
             .into_inner();
+        // Before anything is written, so that whoever gets the first byte can ask whose it is.
+        let registration = self
+            .own
+            .register(&tcp)
+            .map_err(|error| fail(error.into()))?;
         match tcp.peer_addr() {
-            Ok(peer) if self.own.include(peer, tcp.local_addr().ok()) => {
-                Err(ConnectError::Loop { address: peer })
-            }
-            _ => Ok(tcp),
+            Ok(peer) if self.own.include(peer, tcp.local_addr().ok()) => Err(itself(peer)),
+            _ => Ok(Dialled::new(tcp, registration)),
         }
     }
 }
@@ -196,13 +212,10 @@ impl Service<Uri> for Connector {
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        let (connector, metrics) = (self.clone(), self.metrics.clone());
+        let connector = self.clone();
         Box::pin(async move {
             let opened = connector.open(uri).await;
-            let result = opened
-                .as_ref()
-                .map_or_else(ConnectError::result, |_stream| "ok");
-            metrics.upstream_connects.with_label_values(&[result]).inc();
+            connector.count(&opened);
             opened
         })
     }
@@ -255,83 +268,5 @@ impl Service<Name> for Checked {
 
     fn call(&mut self, _: Name) -> Self::Future {
         ready(Ok(self.0.clone().into_iter()))
-    }
-}
-
-/// A connection, with or without TLS.
-#[derive(Debug)]
-pub enum Stream {
-    /// Plain TCP.
-    Plain(TokioIo<TcpStream>),
-    /// TLS on TCP.
-    Tls(Box<TokioIo<TlsStream<TcpStream>>>),
-}
-
-impl Connection for Stream {
-    fn connected(&self) -> Connected {
-        match self {
-            Self::Tls(tls) if tls.inner().get_ref().1.alpn_protocol() == Some(b"h2") => {
-                Connected::new().negotiated_h2()
-            }
-            Self::Tls(_) | Self::Plain(_) => Connected::new(),
-        }
-    }
-}
-
-impl Read for Stream {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: ReadBufCursor<'_>,
-    ) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(io) => Pin::new(io).poll_read(cx, buf),
-            Self::Tls(io) => Pin::new(io).poll_read(cx, buf),
-        }
-    }
-}
-
-impl Write for Stream {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(io) => Pin::new(io).poll_write(cx, buf),
-            Self::Tls(io) => Pin::new(io).poll_write(cx, buf),
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(io) => Pin::new(io).poll_flush(cx),
-            Self::Tls(io) => Pin::new(io).poll_flush(cx),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(io) => Pin::new(io).poll_shutdown(cx),
-            Self::Tls(io) => Pin::new(io).poll_shutdown(cx),
-        }
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        match self {
-            Self::Plain(io) => io.is_write_vectored(),
-            Self::Tls(io) => io.is_write_vectored(),
-        }
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(io) => Pin::new(io).poll_write_vectored(cx, bufs),
-            Self::Tls(io) => Pin::new(io).poll_write_vectored(cx, bufs),
-        }
     }
 }

@@ -7,10 +7,13 @@
 
 pub mod connect;
 pub mod origin;
+pub mod own;
+pub mod stream;
 
 use std::error::Error;
 use std::time::Duration;
 
+use ::http::header::UPGRADE;
 use ::http::{HeaderMap, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::connect::{CaptureConnection, capture_connection};
@@ -18,8 +21,10 @@ use hyper_util::client::legacy::{self, Client};
 use hyper_util::rt::TokioTimer;
 use tokio::time::timeout;
 
-pub use connect::{Connector, OwnAddresses};
+pub use connect::Connector;
 pub use origin::{Host, Origin};
+pub use own::OwnAddresses;
+pub use stream::Dialled;
 
 use self::connect::ConnectError;
 use crate::exchange::{Code, Delivery, Exchange, Fault};
@@ -40,6 +45,9 @@ const HTTP2_PING: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug)]
 pub struct Upstream {
     client: Client<Connector, Body>,
+    /// For requests that ask for another protocol, which HTTP/2 cannot change to.
+    http1: Client<Connector, Body>,
+    dialler: Connector,
     budget: Budget,
 }
 
@@ -55,15 +63,20 @@ pub struct Limits {
 impl Upstream {
     /// A client without connections; answers are held within `budget`.
     pub fn new(connector: Connector, budget: Budget) -> Self {
-        let client = Client::builder(Executor)
+        let mut builder = Client::builder(Executor);
+        builder
             .pool_idle_timeout(IDLE)
             .pool_max_idle_per_host(IDLE_PER_HOST)
             .http2_keep_alive_interval(HTTP2_PING)
             .http2_keep_alive_timeout(HTTP2_PING)
             .pool_timer(TokioTimer::new())
-            .timer(TokioTimer::new())
-            .build(connector);
-        Self { client, budget }
+            .timer(TokioTimer::new());
+        Self {
+            client: builder.build(connector.clone()),
+            http1: builder.build(connector.http1_only()),
+            dialler: connector,
+            budget,
+        }
     }
 
     /// Sends a request once and waits for the whole answer.
@@ -84,6 +97,9 @@ impl Upstream {
     /// Sends a request once and hands back the answer's head, which must come within `head_timeout`,
     /// with its body still streaming.
     ///
+    /// A request with an `Upgrade` field goes over HTTP/1.1 and may be answered with 101; then
+    /// `hyper::upgrade::on` of the answer is the connection. A 101 nobody asked for is a fault.
+    ///
     /// # Errors
     /// A [`Fault`] that says whether the request may have arrived.
     pub async fn relay(
@@ -93,19 +109,30 @@ impl Upstream {
         head_timeout: Duration,
     ) -> Result<Response<Incoming>, Fault> {
         let connection = capture_connection(&mut request);
-        deliver(exchange, &connection, head_timeout, self.head(request)).await
+        let answer = async {
+            if request.headers().contains_key(UPGRADE) {
+                self.http1.request(request).await.map_err(fault)
+            } else {
+                let answer = self.client.request(request).await;
+                answer.map_err(fault).and_then(not_switched)
+            }
+            .and_then(unambiguous)
+        };
+        deliver(exchange, &connection, head_timeout, answer).await
     }
 
-    async fn head(&self, request: Request<Body>) -> Result<Response<Incoming>, Fault> {
-        self.client
-            .request(request)
-            .await
-            .map_err(fault)
-            .and_then(unambiguous)
+    /// Opens a connection for the caller to speak on what it wants.
+    ///
+    /// # Errors
+    /// A [`Fault`] like those of a request that was not sent.
+    pub async fn dial(&self, host: &Host, port: u16) -> Result<Dialled, Fault> {
+        let dialled = self.dialler.dial(host, port).await;
+        dialled.map_err(|error| unconnected(&error).because(error))
     }
 
     async fn receive(&self, request: Request<Body>, limit: usize) -> Result<Response<Held>, Fault> {
-        let (head, body) = self.head(request).await?.into_parts();
+        let answer = self.client.request(request).await.map_err(fault)?;
+        let (head, body) = not_switched(answer).and_then(unambiguous)?.into_parts();
         let held = body::hold(body, limit, &self.budget)
             .await
             .map_err(body_fault)?;
@@ -139,11 +166,16 @@ async fn deliver<T>(
     answer
 }
 
-/// Refuses an answer whose end two readers could see in different places (RFC 9112 section 6.3).
-fn unambiguous(answer: Response<Incoming>) -> Result<Response<Incoming>, Fault> {
+/// Refuses a change of protocol that the request did not ask for (RFC 9110 section 7.8).
+fn not_switched(answer: Response<Incoming>) -> Result<Response<Incoming>, Fault> {
     if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
         return Err(malformed("the gateway switched protocols unasked"));
     }
+    Ok(answer)
+}
+
+/// Refuses an answer whose end two readers could see in different places (RFC 9112 section 6.3).
+fn unambiguous(answer: Response<Incoming>) -> Result<Response<Incoming>, Fault> {
     if !framing::is_unambiguous(answer.headers()) {
         return Err(malformed("the answer says in two ways where it ends"));
     }
@@ -193,17 +225,25 @@ fn fault(error: legacy::Error) -> Fault {
     if !error.is_connect() {
         return broken(Box::new(error));
     }
-    let (code, text) = match find::<ConnectError>(&error) {
-        Some(ConnectError::Tls { .. }) => (
+    let fault = match find::<ConnectError>(&error) {
+        Some(connect) => unconnected(connect),
+        None => Fault::not_sent(Code::UpstreamUnreachable, UNREACHABLE),
+    };
+    fault.because(error)
+}
+
+const UNREACHABLE: &str = "no connection to the gateway";
+
+fn unconnected(error: &ConnectError) -> Fault {
+    let (code, text) = match error {
+        ConnectError::Tls { .. } => (
             Code::UpstreamTlsFailed,
             "no trusted TLS connection to the gateway",
         ),
-        Some(ConnectError::Loop { .. }) => {
-            (Code::LoopDetected, "the destination is this sidecar itself")
-        }
-        _ => (Code::UpstreamUnreachable, "no connection to the gateway"),
+        ConnectError::Loop { .. } => (Code::LoopDetected, "the destination is this sidecar itself"),
+        _ => (Code::UpstreamUnreachable, UNREACHABLE),
     };
-    Fault::not_sent(code, text).because(error)
+    Fault::not_sent(code, text)
 }
 
 /// A connection that failed with the request on it.

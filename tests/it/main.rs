@@ -26,6 +26,7 @@ mod bytes_arrive_as_sent;
 mod clients_need_no_change;
 mod drains_in_order;
 mod never_twice;
+mod opened_by_us;
 mod others_pass_untouched;
 mod support;
 mod the_binary_serves;

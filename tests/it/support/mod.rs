@@ -2,6 +2,7 @@
 
 pub mod process;
 pub mod raw;
+pub mod upstream;
 pub mod world;
 
 pub use raw::Answer;
