@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what `make test` needs beside Rust, on Debian 12: the runtimes of the legacy clients
-# in tests/clients, and .testbed/venv with the Python packages pinned there.
+# in tests/clients, .testbed/venv and .testbed/node with the packages pinned there, and the tools
+# that give tests a network of their own.
 #
 # Only what is missing is installed, so a second run takes a fraction of a second; root is
 # needed only when a Debian package is missing. Starts nothing, and writes nothing outside
@@ -9,8 +10,10 @@
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-requirements=$root/tests/clients/requirements.txt
+clients=$root/tests/clients
+requirements=$clients/requirements.txt
 venv=$root/.testbed/venv
+node_folder=$root/.testbed/node
 cargo_deny=0.20.2
 
 fail() {
@@ -38,6 +41,33 @@ has_node() {
     local version
     version=$(node --version 2>/dev/null) || return
     [[ $version =~ ^v([0-9]+) ]] && ((BASH_REMATCH[1] >= 18))
+}
+
+has_npm() {
+    npm --version >/dev/null 2>&1
+}
+
+# Both of PHP's ways to speak https, and 8 because the clients use its functions.
+has_php() {
+    php -r 'exit(PHP_VERSION_ID >= 80000 && extension_loaded("curl") && extension_loaded("openssl") ? 0 : 1);' 2>/dev/null
+}
+
+has_ruby() {
+    ruby -e 'require "net/http"; require "openssl"; require "json"' 2>/dev/null
+}
+
+# Makes the certificates of tests that must not be the sidecar's own.
+has_openssl() {
+    openssl version >/dev/null 2>&1
+}
+
+# Network namespaces, redirection of ports by either tool, and another user's id without a login.
+# Only root uses them, and they may stand where only root looks.
+has_network_tools() {
+    local tool PATH=$PATH:/usr/sbin:/sbin
+    for tool in ip nft iptables ip6tables setpriv; do
+        command -v "$tool" >/dev/null || return
+    done
 }
 
 # Prints the interpreter to build the venv from. Debian's own comes first: tests run clients as
@@ -85,27 +115,58 @@ build_venv() {
     cp "$requirements" "$venv/requirements.txt"
 }
 
+# The stamp is written last, so a half-filled folder is never taken for a whole one.
+node_is_current() {
+    cmp -s "$clients/package-lock.json" "$node_folder/installed-lock.json"
+}
+
+# Nothing of the packages runs while they are installed, and each must have the hash in the lock.
+fill_node_folder() {
+    echo "test-deps: filling $node_folder" >&2
+    rm -rf "$node_folder"
+    mkdir -p "$node_folder"
+    cp "$clients/package.json" "$clients/package-lock.json" "$node_folder"
+    npm ci --prefix "$node_folder" --ignore-scripts --no-audit --no-fund --loglevel=error >&2 ||
+        fail "npm could not install $clients/package-lock.json"
+    cp "$clients/package-lock.json" "$node_folder/installed-lock.json"
+}
+
 # OpenSSL is built from source.
 has_build_tools() {
     command -v cc >/dev/null && command -v make >/dev/null && command -v perl >/dev/null
 }
 
+# Each line: the check, what it asks for, and the Debian packages that give it.
+needs=(
+    "has_build_tools|cc, make and perl|build-essential perl"
+    "has_curl|curl|curl"
+    "has_java|java and javac of 17 or newer|openjdk-17-jdk-headless"
+    "has_node|node of 18 or newer|nodejs"
+    "has_npm|npm|npm"
+    "has_php|php of 8 or newer with curl and openssl|php-cli php-curl"
+    "has_ruby|ruby with net/http, openssl and json|ruby"
+    "python_with_venv|python3 of 3.9.2 or newer with venv|python3 python3-venv"
+    "has_openssl|openssl|openssl"
+    "has_network_tools|ip, nft, iptables, ip6tables and setpriv|iproute2 nftables iptables util-linux"
+)
+
 missing=()
-has_build_tools || missing+=(build-essential perl)
-has_curl || missing+=(curl)
-has_java || missing+=(openjdk-17-jdk-headless)
-has_node || missing+=(nodejs)
-python_with_venv >/dev/null || missing+=(python3 python3-venv)
+for need in "${needs[@]}"; do
+    IFS='|' read -r check _ packages <<<"$need"
+    # shellcheck disable=SC2206 # one line may name several packages
+    "$check" >/dev/null || missing+=($packages)
+done
 
 if ((${#missing[@]} > 0)); then
     install_packages "${missing[@]}"
     # A package may be installed and still be hidden by an older one earlier in PATH.
-    has_curl || fail "curl is installed but not found in PATH"
-    has_java || fail "java and javac in PATH are not 17 or newer, though openjdk-17-jdk-headless is installed"
-    has_node || fail "node in PATH is not 18 or newer, though nodejs is installed"
-    python_with_venv >/dev/null || fail "python3 cannot make a venv, though python3-venv is installed"
+    for need in "${needs[@]}"; do
+        IFS='|' read -r check what packages <<<"$need"
+        "$check" >/dev/null || fail "PATH has no $what, though installed is: $packages"
+    done
 fi
 
+node_is_current || fill_node_folder
 venv_is_current || build_venv
 
 if [[ $("$root/.testbed/bin/cargo-deny" --version 2>/dev/null) != "cargo-deny $cargo_deny" ]]; then
