@@ -9,12 +9,14 @@ import java.nio.charset.StandardCharsets;
  * A legacy app on HttpURLConnection: one payment, no signing.
  *
  * <pre>
- * LC_ALL=C.UTF-8 URL=&lt;full target&gt; BODY=&lt;text&gt; java [-Dhttp.proxyHost=127.0.0.1 -Dhttp.proxyPort=PORT] Pay.java
+ * LC_ALL=C.UTF-8 URL=&lt;full target&gt; BODY=&lt;text&gt; java [-Dhttps.proxyHost=127.0.0.1 -Dhttps.proxyPort=PORT] \
+ *     [-Djavax.net.ssl.trustStore=ca.p12 -Djavax.net.ssl.trustStorePassword=changeit] Pay.java
  * </pre>
  *
  * Prints one line of JSON (status, verdict, error, body) and exits 0 whenever an HTTP answer
- * came, whatever its status; 1 otherwise. The proxy comes from the JVM's properties alone. Java
- * bypasses it for localhost and 127.*, so URL holds the gateway's name.
+ * came, whatever its status; 1 otherwise. Proxy and trust come from the JVM's properties
+ * alone: https.proxyHost for https URLs, http.proxyHost for http. Java bypasses the proxy for
+ * localhost and 127.*, so URL holds the gateway's name.
  *
  * <p>Two habits of HttpURLConnection are left as they are, because apps of this kind have them
  * too. A POST whose connection closes without any answer is sent a second time by the JDK itself

@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
 # A legacy app written around curl: one payment, no signing.
 #
-#   URL=<full target> [PROXY=http://127.0.0.1:PORT] BODY=<text> curl.sh
+#   URL=<full target> BODY=<text> [HTTPS_PROXY=http://127.0.0.1:PORT] [CURL_CA_BUNDLE=ca.pem] curl.sh
 #
 # Prints one line of JSON (status, verdict, error, body) and exits 0 whenever a complete
-# HTTP answer came, whatever its status; otherwise exits with curl's own code. It takes the
-# proxy from PROXY alone: variables such as http_proxy and NO_PROXY do not count.
+# HTTP answer came, whatever its status; otherwise exits with curl's own code. curl reads the
+# proxy from HTTPS_PROXY (lower case wins; for http URLs http_proxy counts in lower case only)
+# and the trusted CA from CURL_CA_BUNDLE or SSL_CERT_FILE. PROXY, when it is set, is curl's own
+# --proxy instead: no variable counts then, and an empty PROXY means none.
 
 set -euo pipefail
 
@@ -14,10 +16,13 @@ set -euo pipefail
 answer=$(mktemp)
 trap 'rm -f "$answer"' EXIT
 
+proxy=()
+[[ -v PROXY ]] && proxy=(--proxy "$PROXY" --noproxy '')
+
 # --data-raw, because a body that starts with @ is a body and not a file name. The two header
 # values are those of the last answer: not of a 100, nor of a CONNECT.
 facts=$(curl --silent --show-error --max-time 30 \
-    --proxy "${PROXY:-}" --noproxy '' \
+    "${proxy[@]}" \
     --header 'Content-Type: application/json' --data-raw "$BODY" --output "$answer" \
     --write-out '%{http_code}\n%header{countersign-verdict}\n%header{countersign-error}\n' \
     "$URL")

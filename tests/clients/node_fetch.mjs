@@ -1,11 +1,11 @@
 // A legacy app on Node's built-in fetch: one payment, no signing.
 //
-//   URL=<full target> BODY=<text> node node_fetch.mjs
+//   URL=<full target> BODY=<text> [NODE_EXTRA_CA_CERTS=ca.pem] node node_fetch.mjs
 //
 // Prints one line of JSON (status, verdict, error, body) and exits 0 whenever a complete HTTP
 // answer came, whatever its status; 1 otherwise. It knows no proxy: fetch ignores HTTP_PROXY
-// in Node 18 to 22, so URL is the sidecar's own address (base-URL mode) or traffic is redirected.
-// It takes a 100 it did not ask for as a broken answer.
+// and HTTPS_PROXY in Node 18 to 22, so URL is the sidecar's own address (base-URL mode) or
+// traffic is redirected. It takes a 100 it did not ask for as a broken answer.
 
 const { URL: target, BODY: body } = process.env;
 if (!target || body === undefined) {

@@ -1,11 +1,12 @@
 """A legacy app on Python's requests: one payment, no signing.
 
-    URL=<full target> BODY=<text> [HTTP_PROXY=http://127.0.0.1:PORT] python_requests.py
+    URL=<full target> BODY=<text> [HTTPS_PROXY=http://127.0.0.1:PORT] [REQUESTS_CA_BUNDLE=ca.pem] \\
+        .testbed/venv/bin/python python_requests.py
 
 Prints one line of JSON (status, verdict, error, body) and exits 0 whenever a complete HTTP
 answer came, whatever its status; 1 otherwise. It holds no proxy setting of its own: the
-library reads HTTP_PROXY (http_proxy wins over it, NO_PROXY exempts hosts), so the test that
-starts it sets those.
+library reads HTTPS_PROXY for https and HTTP_PROXY for http (lower case wins, NO_PROXY exempts
+hosts), and trusts the CA in REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE; SSL_CERT_FILE does not count.
 """
 
 import json
