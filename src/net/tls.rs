@@ -65,21 +65,25 @@ pub fn provider() -> Arc<CryptoProvider> {
     Arc::clone(&PROVIDER)
 }
 
-/// The certificates we trust: the system's, or the bundled ones where the system has none, and
-/// those of `extra`.
+/// The root certificates of the system, or the bundled ones where the system has none.
+pub fn system_roots() -> Vec<CertificateDer<'static>> {
+    let native = rustls_native_certs::load_native_certs();
+    if !native.certs.is_empty() {
+        return native.certs;
+    }
+    if let Some(error) = native.errors.first() {
+        warn!(%error, "no system certificates, using the bundled ones");
+    }
+    webpki_root_certs::TLS_SERVER_ROOT_CERTS.to_vec()
+}
+
+/// The certificates we trust: [`system_roots`] and those of `extra`.
 ///
 /// # Errors
 /// When `extra` cannot be used. A system root that cannot be parsed is skipped, as browsers do.
 pub fn roots(extra: Option<&Path>) -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
-    let native = rustls_native_certs::load_native_certs();
-    roots.add_parsable_certificates(native.certs);
-    if roots.is_empty() {
-        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-        if let Some(error) = native.errors.first() {
-            warn!(%error, "no system certificates, using the bundled ones");
-        }
-    }
+    roots.add_parsable_certificates(system_roots());
     if let Some(file) = extra {
         let (added, _) = roots.add_parsable_certificates(certificates(file)?);
         if added == 0 {
