@@ -4,7 +4,7 @@
 //! (`tests/architecture.rs` holds this):
 //!
 //! ```text
-//! cli → app → config → {egress | admin | sandbox} → upstream → net → {http | keys}
+//! cli → app → config → {egress | admin | sandbox} → {upstream | ca} → net → {http | keys}
 //!     → exchange → telemetry → clock
 //! ```
 //!
@@ -13,6 +13,7 @@
 
 pub mod admin;
 pub mod app;
+pub mod ca;
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -6,7 +6,7 @@
 
 use std::future::Future;
 
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinHandle};
 
 /// Runs a future beside the caller.
 pub fn spawn<F>(future: F) -> JoinHandle<F::Output>
@@ -19,6 +19,18 @@ where
         reason = "this is the one place that spawns"
     )]
     tokio::spawn(future)
+}
+
+/// Runs work that takes the processor for long away from the threads that serve.
+///
+/// # Errors
+/// When the work panicked, or the runtime ends.
+pub async fn aside<T, F>(work: F) -> Result<T, JoinError>
+where
+    T: Send + 'static,
+    F: FnOnce() -> T + Send + 'static,
+{
+    tokio::task::spawn_blocking(work).await
 }
 
 /// Lets hyper start its connection tasks through [`spawn`].

@@ -6,11 +6,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use countersign_protocol::{KeyError, PrivateKey};
-use openssl::error::ErrorStack;
 use prometheus::IntGauge;
 use tokio_rustls::TlsAcceptor;
 
 use super::{Config, Sandbox, certificate};
+use crate::ca::certificate::IssueError;
+use crate::clock::Clock;
 use crate::net::drain::{Drain, Phase};
 use crate::net::listener::{BindError, bind};
 use crate::net::serve::{Server, Settings};
@@ -28,7 +29,7 @@ pub enum StartError {
     Key(#[from] KeyError),
     /// No certificate could be made.
     #[error("cannot make a certificate: {0}")]
-    Certificate(#[from] ErrorStack),
+    Certificate(#[from] IssueError),
     /// TLS could not be set up.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -59,7 +60,8 @@ pub struct Started {
 pub async fn start(config: Config, listen: SocketAddr) -> Result<Started, StartError> {
     let http2 = config.http2;
     let gateway = Sandbox::new(config, PrivateKey::generate(2048)?)?;
-    let chain = certificate::make()?;
+    // Clients ask the machine's clock, whatever time the payments live in.
+    let chain = certificate::make(Clock::system().now())?;
     let protocols: &[&[u8]] = if http2 {
         &[b"h2", b"http/1.1"]
     } else {

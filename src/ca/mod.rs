@@ -1,0 +1,54 @@
+//! The local CA: certificates made on the fly for the hosts that are signed for.
+//!
+//! To look into an app's TLS, the sidecar ends it with a certificate of its own, which the app trusts
+//! because it was given this CA. What the CA may vouch for is written into its certificates as
+//! critical name constraints, so it is worth nothing for any other site. Refuses hosts outside of
+//! them. Used by `egress`, `cli` and, for its throw-away certificate, by the sandbox.
+//!
+//! The CA that apps trust signs one issuing CA and its key is dropped at once; only the issuing key is
+//! kept. One CA would do for most clients, but Java does not look at the name constraints of what it
+//! trusts, only at those of certificates below.
+
+mod authority;
+mod cache;
+pub mod certificate;
+mod constraints;
+mod der;
+pub mod directory;
+mod error;
+mod file;
+mod jks;
+pub mod local;
+mod pkcs12;
+pub mod trust;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use authority::{Authority, takes_ecdsa};
+pub use constraints::Permitted;
+pub use error::AuthorityError;
+
+/// Where the CA and what apps must trust are kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Where the CA is kept; without one it is made anew in memory at every start.
+    pub directory: Option<PathBuf>,
+    /// How long a CA that is made is valid.
+    pub life: Duration,
+    /// Where the files for apps are written, if anywhere.
+    pub trust_directory: Option<PathBuf>,
+}
+
+/// How long a CA is valid unless the configuration says otherwise: ten years.
+pub const LIFE: Duration = Duration::from_hours(3650 * 24);
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            directory: None,
+            life: LIFE,
+            trust_directory: None,
+        }
+    }
+}
