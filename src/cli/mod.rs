@@ -3,6 +3,7 @@
 //! Exit codes: 0 done, 64 wrong usage or configuration, 1 anything else. Errors go to stderr, one
 //! line a problem. The only room that reads the environment.
 
+pub mod ca;
 pub mod check;
 pub mod demo;
 pub mod keygen;
@@ -35,6 +36,7 @@ enum Command {
     Sign(message::Sign),
     Verify(message::Verify),
     Keygen(keygen::Keygen),
+    Ca(ca::Ca),
     Wait(operate::Wait),
     Shutdown(operate::Shutdown),
 }
@@ -80,6 +82,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Sign(command) => command.execute(),
         Command::Verify(command) => command.execute(),
         Command::Keygen(command) => command.execute(),
+        Command::Ca(command) => command.execute(),
         Command::Wait(command) => command.execute(),
         Command::Shutdown(command) => command.execute(),
     };

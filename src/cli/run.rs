@@ -16,7 +16,7 @@ use crate::config::{self, Config};
 use crate::net::drain::{self, Phase};
 use crate::telemetry::log;
 use crate::upstream::{Host, Origin};
-use crate::{admin, keys};
+use crate::{admin, ca, keys};
 
 /// The configuration file used when none is named.
 const DEFAULT_FILE: &str = "/etc/countersign/config.yaml";
@@ -153,6 +153,7 @@ impl Flags {
                 listen: self.admin_listen,
             }),
             extra_roots: self.upstream_ca,
+            ca: ca::Config::default(),
             limits: config::Limits::default(),
             drain: drain::Config::default(),
         })

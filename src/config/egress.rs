@@ -16,7 +16,7 @@ use crate::keys;
 use crate::upstream::Host;
 
 /// Hosts of Alipay+ that are signed for when no route is configured.
-const ALIPAYPLUS: [&str; 3] = [
+pub const ALIPAYPLUS: [&str; 3] = [
     "open-*-global.alipayplus.com",
     "open-na.alipayplus.com",
     "open-sea.alipayplus.com",

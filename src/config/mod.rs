@@ -3,6 +3,7 @@
 //! Reports all problems of a file in one run, each with file, line and key. Refuses unknown keys,
 //! unclear values, and routes that could both mean the same host. Does not read keys; `keys` does.
 
+pub mod ca;
 pub mod document;
 pub mod egress;
 pub mod identities;
@@ -32,6 +33,8 @@ pub struct Config {
     pub admin: Option<admin::Config>,
     /// Certificates trusted upstream besides the system's.
     pub extra_roots: Option<PathBuf>,
+    /// The CA whose certificates apps see.
+    pub ca: crate::ca::Config,
     /// What the process may use.
     pub limits: Limits,
     /// How it stops.
@@ -133,6 +136,10 @@ fn whole(source: &str, mut map: Map, folder: &Path, problems: &mut Problems) -> 
         .take("upstream_tls")
         .and_then(|node| node.map(problems))
         .and_then(|section| upstream_tls(section, folder, problems));
+    let ca = map
+        .take("ca")
+        .and_then(|node| node.map(problems))
+        .map(|section| ca::read(section, folder, problems));
     let limits = limits(&mut map, problems);
     let drain = drain_section(&mut map, problems);
     map.finish(problems);
@@ -152,6 +159,7 @@ fn whole(source: &str, mut map: Map, folder: &Path, problems: &mut Problems) -> 
         egress,
         admin: admin.flatten(),
         extra_roots,
+        ca: ca.unwrap_or_default(),
         limits,
         drain,
     };
