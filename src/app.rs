@@ -7,10 +7,13 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
 use crate::admin::Admin;
+use crate::ca::trust::{self, TrustError};
+use crate::ca::{Authority, AuthorityError};
 use crate::clock::Clock;
 use crate::config::{Config, Limits, Loaded};
 use crate::egress::Egress;
@@ -30,6 +33,8 @@ pub struct Prepared {
     config: Config,
     keyring: Arc<Keyring>,
     tls: rustls::ClientConfig,
+    authority: Arc<Authority>,
+    clock: Clock,
 }
 
 impl Prepared {
@@ -45,7 +50,7 @@ impl Prepared {
 #[derive(Debug)]
 pub struct Running {
     /// Where egress listens.
-    pub egress: Option<SocketAddr>,
+    pub egress: Vec<SocketAddr>,
     /// Where operators are answered.
     pub admin: Option<SocketAddr>,
     /// Begins and watches its end.
@@ -66,13 +71,19 @@ pub enum StartError {
     /// The metrics could not be set up.
     #[error("metrics cannot be set up: {0}")]
     Metrics(#[from] prometheus::Error),
+    /// There is no CA to be trusted.
+    #[error("ca: {0}")]
+    Authority(#[from] AuthorityError),
+    /// What apps need to trust the CA could not be written.
+    #[error("ca.trust_directory: {0}")]
+    Trust(#[from] TrustError),
 }
 
 /// Loads all a sidecar needs: keys, certificates.
 ///
 /// # Errors
 /// Every problem of the configuration, the keys and the certificates, one line each.
-pub fn prepare(loaded: impl Into<Loaded>) -> Result<Prepared, Vec<String>> {
+pub fn prepare(loaded: impl Into<Loaded>, clock: Clock) -> Result<Prepared, Vec<String>> {
     let Loaded {
         config,
         mut problems,
@@ -92,11 +103,17 @@ pub fn prepare(loaded: impl Into<Loaded>) -> Result<Prepared, Vec<String>> {
         .map_err(|error| {
             problems.push(format!("{}: upstream_tls.ca_file: {error}", config.source));
         });
-    match (keyring, tls) {
-        (Ok(keyring), Ok(tls)) if problems.is_empty() => Ok(Prepared {
+    let authority =
+        Authority::new(&config.ca, &signed_hosts(&config), clock.clone()).map_err(|error| {
+            problems.push(format!("{}: ca.directory: {error}", config.source));
+        });
+    match (keyring, tls, authority) {
+        (Ok(keyring), Ok(tls), Ok(authority)) if problems.is_empty() => Ok(Prepared {
             config,
             keyring: Arc::new(keyring),
             tls,
+            authority: Arc::new(authority),
+            clock,
         }),
         _ => Err(problems),
     }
@@ -106,36 +123,42 @@ pub fn prepare(loaded: impl Into<Loaded>) -> Result<Prepared, Vec<String>> {
 ///
 /// # Errors
 /// [`StartError`]; nothing is left listening then.
-pub async fn start(prepared: Prepared, clock: Clock) -> Result<Running, StartError> {
+pub async fn start(prepared: Prepared) -> Result<Running, StartError> {
     let Prepared {
         config,
         keyring,
         tls,
+        authority,
+        clock,
     } = prepared;
     let metrics = Metrics::new()?;
     keyring.publish(&metrics, &clock);
-    let egress = match &config.egress {
-        Some(egress) => Some(bind("egress.listen", egress.listen).await?),
-        None => None,
-    };
+    let listen = config
+        .egress
+        .as_ref()
+        .map_or(&[][..], |egress| &egress.listen);
+    let mut egress = Vec::new();
+    for address in listen {
+        egress.push(bind("egress.listen", *address).await?);
+    }
     let admin = match &config.admin {
         Some(admin) => Some(bind("admin.listen", admin.listen).await?),
         None => None,
     };
-    let address = |listener: &Option<tokio::net::TcpListener>| {
-        listener
-            .as_ref()
-            .and_then(|listener| listener.local_addr().ok())
-    };
-    let (egress_address, admin_address) = (address(&egress), address(&admin));
+    let egress_addresses: Vec<_> = egress.iter().filter_map(address).collect();
+    let admin_address = admin.as_ref().and_then(address);
     let own = OwnAddresses::default();
     own.set(
-        [egress_address, admin_address]
-            .into_iter()
-            .flatten()
+        egress_addresses
+            .iter()
+            .copied()
+            .chain(admin_address)
             .collect(),
     );
 
+    if let Some(directory) = &config.ca.trust_directory {
+        trust::write(directory, &authority.ca_pem().await?, clock.now())?;
+    }
     let drain = Drain::new();
     let settings = |name, limits: Limits| {
         let open = metrics.connections.with_label_values(&[name]);
@@ -145,15 +168,17 @@ pub async fn start(prepared: Prepared, clock: Clock) -> Result<Running, StartErr
         }
     };
     let mut traffic_tasks = Vec::new();
-    if let (Some(listener), Some(section)) = (egress, &config.egress) {
+    if let Some(section) = &config.egress {
         let gauge = metrics.buffered.with_label_values::<&str>(&[]);
         let budget = Budget::new(config.limits.buffered, gauge);
         let ids = Arc::new(Ids::new());
-        let connector = Connector::new(tls, own, metrics.clone());
-        let service = Egress {
+        let connector = Connector::new(tls, own.clone(), metrics.clone());
+        let service = Arc::new(Egress {
             config: section.clone(),
             keyring: Arc::clone(&keyring),
             upstream: Upstream::new(connector, budget.clone()),
+            authority,
+            own,
             clock,
             budget,
             slots: Arc::new(Semaphore::new(config.limits.exchanges)),
@@ -161,17 +186,19 @@ pub async fn start(prepared: Prepared, clock: Clock) -> Result<Running, StartErr
             pseudonym: format!("countersign-{}", ids.instance()),
             ids,
             drain: drain.clone(),
-        };
-        let server = Server::new(listener, settings("egress", config.limits));
-        traffic_tasks.push(task::spawn(server.run(service, drain.clone())));
+        });
+        for listener in egress {
+            let server = Server::new(listener, settings("egress", config.limits));
+            traffic_tasks.push(task::spawn(server.run(Arc::clone(&service), drain.clone())));
+        }
     }
     let operators = admin.map(|listener| {
-        let service = Admin {
+        let service = Arc::new(Admin {
             metrics: metrics.clone(),
             keyring,
             drain: drain.clone(),
             summary: traffic(&config),
-        };
+        });
         // Its own drain: operators can still ask while the traffic ends.
         let own_drain = Drain::new();
         let server = Server::new(listener, settings("admin", config.limits));
@@ -181,7 +208,7 @@ pub async fn start(prepared: Prepared, clock: Clock) -> Result<Running, StartErr
         )
     });
     Ok(Running {
-        egress: egress_address,
+        egress: egress_addresses,
         admin: admin_address,
         drain,
         metrics,
@@ -211,11 +238,28 @@ impl Running {
     }
 }
 
+/// The patterns of all hosts whose TLS is looked into.
+fn signed_hosts(config: &Config) -> Vec<String> {
+    let routes = config
+        .egress
+        .iter()
+        .flat_map(|egress| &egress.routes.routes);
+    routes
+        .flat_map(|route| &route.hosts)
+        .map(ToString::to_string)
+        .collect()
+}
+
+fn address(listener: &TcpListener) -> Option<SocketAddr> {
+    listener.local_addr().ok()
+}
+
 /// The routes in words.
 fn traffic(config: &Config) -> Vec<String> {
     let mut lines = Vec::new();
     if let Some(egress) = &config.egress {
-        lines.push(format!("egress: listens on {}", egress.listen));
+        let listen: Vec<_> = egress.listen.iter().map(ToString::to_string).collect();
+        lines.push(format!("egress: listens on {}", listen.join(" ")));
         for route in &egress.routes.routes {
             let hosts: Vec<_> = route.hosts.iter().map(ToString::to_string).collect();
             let upstream = match &route.upstream {

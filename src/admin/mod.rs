@@ -39,7 +39,9 @@ pub struct Admin {
 }
 
 impl Service for Admin {
-    async fn answer(&self, request: Request<Incoming>, _local: SocketAddr) -> Response<Body> {
+    type Arrival = SocketAddr;
+
+    async fn answer(&self, request: Request<Incoming>, _local: &SocketAddr) -> Response<Body> {
         let get = matches!(*request.method(), Method::GET | Method::HEAD);
         match (request.uri().path(), get) {
             ("/livez", true) => text(StatusCode::OK, "ok\n"),

@@ -9,9 +9,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use openssl::pkey::{PKey, Private};
+use rustls::ServerConfig;
 use rustls::pki_types::{CertificateDer, DnsName, PrivateKeyDer, PrivatePkcs8KeyDer};
-use rustls::server::ClientHello;
-use rustls::{CipherSuite, NamedGroup, ServerConfig, SignatureScheme};
 use tokio::sync::OnceCell;
 
 use super::cache::{Cache, Minted};
@@ -50,29 +49,6 @@ pub(super) enum Algorithm {
     Rsa,
     Ecdsa,
 }
-
-/// Whether a client takes a certificate with a P-256 key.
-///
-/// In TLS 1.2 its cipher suites and its curves decide as well (RFC 8422 section 2).
-pub fn takes_ecdsa(hello: &ClientHello<'_>) -> bool {
-    let signs = hello
-        .signature_schemes()
-        .contains(&SignatureScheme::ECDSA_NISTP256_SHA256);
-    let suites = hello.cipher_suites().iter();
-    let has_suite = suites.into_iter().any(|suite| ECDSA_SUITES.contains(suite));
-    let groups = hello.named_groups().unwrap_or_default();
-    signs && has_suite && (groups.is_empty() || groups.contains(&NamedGroup::secp256r1))
-}
-
-/// The suites this process speaks that go with an ECDSA certificate.
-const ECDSA_SUITES: [CipherSuite; 6] = [
-    CipherSuite::TLS13_AES_128_GCM_SHA256,
-    CipherSuite::TLS13_AES_256_GCM_SHA384,
-    CipherSuite::TLS13_CHACHA20_POLY1305_SHA256,
-    CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
-    CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
-    CipherSuite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
-];
 
 impl Authority {
     /// Loads the CA of the configured directory, or makes it there; without a directory it is made

@@ -25,7 +25,7 @@ pub mod trust;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use authority::{Authority, takes_ecdsa};
+pub use authority::Authority;
 pub use constraints::Permitted;
 pub use error::AuthorityError;
 

@@ -89,12 +89,12 @@ impl Stage {
             configuration(gateway.address.port()).as_bytes(),
             0o644,
         )?;
-        let prepared = app::prepare(config::load(&file)).map_err(Failure::Usage)?;
-        let running = app::start(prepared, Clock::system())
-            .await
-            .map_err(Failure::other)?;
-        let egress = running
+        let prepared =
+            app::prepare(config::load(&file), Clock::system()).map_err(Failure::Usage)?;
+        let running = app::start(prepared).await.map_err(Failure::other)?;
+        let egress = *running
             .egress
+            .first()
             .ok_or_else(|| Failure::other("egress did not start"))?;
         Ok(Self {
             gateway,

@@ -93,9 +93,7 @@ impl Run {
             // Before the first connection: a signal must never find the default, which is to die.
             let signals = Signals::listen().map_err(Failure::other)?;
             let summary = prepared.summary();
-            let running = app::start(prepared, Clock::system())
-                .await
-                .map_err(Failure::other)?;
+            let running = app::start(prepared).await.map_err(Failure::other)?;
             announce(&running, &summary);
             serve(running, signals).await;
             Ok(())
@@ -107,8 +105,8 @@ impl Source {
     /// Loads everything `run` needs.
     pub(super) fn prepare(self) -> Result<Prepared, Failure> {
         let prepared = match self.flags {
-            Some(flags) => app::prepare(flags.into_config()?),
-            None => app::prepare(config::load(&named_file(self.config))),
+            Some(flags) => app::prepare(flags.into_config()?, Clock::system()),
+            None => app::prepare(config::load(&named_file(self.config)), Clock::system()),
         };
         prepared.map_err(Failure::Usage)
     }
@@ -168,10 +166,10 @@ fn announce(running: &Running, summary: &[String]) {
             info!("{line}");
         }
     }
-    let address = |address: Option<SocketAddr>| address.map(|address| address.to_string());
+    let egress: Vec<_> = running.egress.iter().map(ToString::to_string).collect();
     info!(
-        egress = address(running.egress),
-        admin = address(running.admin),
+        egress = (!egress.is_empty()).then(|| egress.join(" ")),
+        admin = running.admin.map(|address| address.to_string()),
         "ready"
     );
 }

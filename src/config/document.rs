@@ -163,6 +163,11 @@ impl Node {
             .ok()
     }
 
+    /// Whether several values stand here.
+    pub fn is_list(&self) -> bool {
+        matches!(self.content, Content::List(_))
+    }
+
     /// The items of a list.
     pub fn list(self, problems: &mut Problems) -> Vec<Self> {
         match self.content {

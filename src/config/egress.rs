@@ -9,8 +9,8 @@ use std::time::Duration;
 use countersign_protocol::ClientId;
 
 use super::document::{Map, Node, Problems};
-use super::{EGRESS, listen, values};
-use crate::egress::{Config, HostPattern, Route, Routes, Unmatched};
+use super::{EGRESS, values};
+use crate::egress::{Config, HostPattern, Route, Routes, Transparent, Tunnels, Unmatched};
 use crate::exchange::Policy;
 use crate::keys;
 use crate::upstream::Host;
@@ -26,7 +26,7 @@ const DEFAULT_HOST: &str = "open-sea-global.alipayplus.com";
 
 /// Reads the section.
 pub fn read(mut section: Map, keys: &keys::Config, problems: &mut Problems) -> Option<Config> {
-    let listen = listen(&mut section, EGRESS, problems);
+    let listen = listens(&mut section, problems);
     let default_host = section.take("default_host");
     let unmatched = match section.take("unmatched") {
         Some(node) => node.parse_with(problems, unmatched),
@@ -47,6 +47,16 @@ pub fn read(mut section: Map, keys: &keys::Config, problems: &mut Problems) -> O
             .into_iter()
             .collect(),
     };
+    let tunnel = section
+        .take("tunnel")
+        .and_then(|node| node.map(problems))
+        .map_or_else(Tunnels::default, |section| tunnels(section, problems));
+    let transparent = section
+        .take("transparent")
+        .and_then(|node| node.map(problems))
+        .map_or_else(Transparent::default, |section| {
+            transparent(section, problems)
+        });
     section.finish(problems);
     refuse_overlaps(&routes, problems);
     let routes: Vec<Route> = routes.into_iter().map(|(route, _)| route).collect();
@@ -72,10 +82,77 @@ pub fn read(mut section: Map, keys: &keys::Config, problems: &mut Problems) -> O
         unmatched: unmatched?,
     };
     Some(Config {
-        listen: listen?,
+        listen,
         routes,
         request_timeout: request_timeout?,
+        tunnel,
+        transparent,
     })
+}
+
+/// One address or several.
+fn listens(section: &mut Map, problems: &mut Problems) -> Vec<SocketAddr> {
+    let Some(node) = section.take("listen") else {
+        return EGRESS.parse().into_iter().collect();
+    };
+    let nodes = if node.is_list() {
+        let place = node.place.clone();
+        let nodes = node.list(problems);
+        if nodes.is_empty() {
+            problems.add(format!("{place}: at least one address is needed"));
+        }
+        nodes
+    } else {
+        vec![node]
+    };
+    let mut found = Vec::new();
+    for node in nodes {
+        match node.parse_with(problems, values::address) {
+            Some(address) if address.port() != 0 && found.contains(&address) => {
+                node.problem(format!("{address} is given twice"), problems);
+            }
+            address => found.extend(address),
+        }
+    }
+    found
+}
+
+fn tunnels(mut section: Map, problems: &mut Problems) -> Tunnels {
+    let mut tunnels = Tunnels::default();
+    if let Some(node) = section.take("ports") {
+        tunnels.ports = Some(ports(node, problems));
+    }
+    if let Some(node) = section.take("idle_timeout") {
+        let idle = node.parse_with(problems, values::duration_or_off);
+        tunnels.idle_timeout = idle.unwrap_or(tunnels.idle_timeout);
+    }
+    section.finish(problems);
+    tunnels
+}
+
+fn transparent(mut section: Map, problems: &mut Problems) -> Transparent {
+    let mut transparent = Transparent::default();
+    if let Some(node) = section.take("enabled") {
+        let enabled = node.parse_with(problems, values::switch);
+        transparent.enabled = enabled.unwrap_or(true);
+    }
+    if let Some(node) = section.take("peek_timeout") {
+        let timeout = node.parse_with(problems, values::duration);
+        transparent.peek_timeout = timeout.unwrap_or(transparent.peek_timeout);
+    }
+    if let Some(node) = section.take("opaque_ports") {
+        transparent.opaque_ports = ports(node, problems);
+    }
+    section.finish(problems);
+    transparent
+}
+
+fn ports(node: Node, problems: &mut Problems) -> Vec<u16> {
+    let nodes = node.list(problems);
+    nodes
+        .iter()
+        .filter_map(|node| node.parse_with(problems, values::port))
+        .collect()
 }
 
 /// How long a request's body may take to arrive.
@@ -98,9 +175,11 @@ pub fn without_file(
         unmatched: Unmatched::default(),
     };
     Some(Config {
-        listen,
+        listen: vec![listen],
         routes,
         request_timeout: REQUEST_TIMEOUT,
+        tunnel: Tunnels::default(),
+        transparent: Transparent::default(),
     })
 }
 

@@ -45,7 +45,7 @@ pub struct Config {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Open connections of each listener.
-    pub connections: usize,
+    pub connections: u32,
     /// Exchanges under way in each direction.
     pub exchanges: usize,
     /// Bytes of bodies held in memory.
@@ -168,14 +168,11 @@ fn whole(source: &str, mut map: Map, folder: &Path, problems: &mut Problems) -> 
 }
 
 fn refuse_shared_addresses(config: &Config, problems: &mut Problems) {
-    let egress = config.egress.as_ref().map(|egress| egress.listen);
+    let egress = config.egress.iter().flat_map(|egress| &egress.listen);
     let admin = config.admin.as_ref().map(|admin| admin.listen);
-    if let (Some(egress), Some(admin)) = (egress, admin)
-        && egress == admin
-        && egress.port() != 0
-    {
+    for shared in egress.filter(|egress| Some(**egress) == admin && egress.port() != 0) {
         problems.add(format!(
-            "{}: egress and admin both listen on {egress}",
+            "{}: egress and admin both listen on {shared}",
             config.source
         ));
     }
@@ -211,13 +208,17 @@ fn path(node: &document::Node, folder: &Path, problems: &mut Problems) -> Option
 fn limits(map: &mut Map, problems: &mut Problems) -> Limits {
     let mut limits = Limits::default();
     if let Some(mut section) = map.take("limits").and_then(|node| node.map(problems)) {
+        if let Some(node) = section.take("connections") {
+            let found = node.parse_with(problems, values::count);
+            let most = found.and_then(|count| u32::try_from(count).ok());
+            limits.connections = most.unwrap_or(limits.connections);
+        }
         let mut set = |key, place: &mut usize, parse: fn(&str) -> Result<usize, String>| {
             let found = section
                 .take(key)
                 .and_then(|node| node.parse_with(problems, parse));
             *place = found.unwrap_or(*place);
         };
-        set("connections", &mut limits.connections, values::count);
         set("exchanges", &mut limits.exchanges, values::count);
         set("buffered", &mut limits.buffered, values::size);
         section.finish(problems);

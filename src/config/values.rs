@@ -59,6 +59,14 @@ pub fn count(text: &str) -> Result<usize, String> {
         .ok_or_else(|| format!("\"{text}\" is no number from 1 to 1000000"))
 }
 
+/// A port of a destination.
+pub fn port(text: &str) -> Result<u16, String> {
+    text.parse()
+        .ok()
+        .filter(|port| *port > 0)
+        .ok_or_else(|| format!("\"{text}\" is no port from 1 to 65535"))
+}
+
 /// `127.0.0.1:15001` or `[::1]:15001`; port 0 lets the system choose.
 pub fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_syntax| {

@@ -5,10 +5,16 @@
 //! so by name. Built by `app`; served by `net`.
 
 pub mod answer;
+pub mod arrival;
+pub mod connect;
+mod handshake;
 pub mod pattern;
+mod purpose;
+pub mod reception;
 pub mod relay;
 pub mod request;
 pub mod route;
+mod tunnel;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -19,33 +25,80 @@ use std::time::Duration;
 use ::http::{HeaderValue, Method, Request, Response};
 use countersign_protocol::ClientId;
 use hyper::body::Incoming;
+use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 pub use self::pattern::HostPattern;
 pub use self::route::{Route, Routes, Unmatched};
 
 use self::answer::Verified;
+use self::arrival::Arrival;
+use self::reception::Reception;
 use self::request::Buffered;
 use self::route::{Target, UNMATCHED};
+use crate::ca::Authority;
 use crate::clock::Clock;
 use crate::exchange::{Code, Direction, Exchange, Fault, Ids, Verdict};
 use crate::http::body::{Body, Budget, Reported};
 use crate::http::{answer as fault_answer, framing, headers};
 use crate::keys::{Identity, Keyring};
 use crate::net::drain::{Drain, Phase};
-use crate::net::serve::Service;
+use crate::net::serve::{Service, Speaker};
 use crate::telemetry::Metrics;
-use crate::upstream::{Limits, Upstream};
+use crate::upstream::{Limits, OwnAddresses, Upstream};
 
 /// What the configuration says of egress.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Where the app finds us.
-    pub listen: SocketAddr,
+    pub listen: Vec<SocketAddr>,
     /// Where requests go.
     pub routes: Routes,
     /// How long a request's body may take.
     pub request_timeout: Duration,
+    /// How connections are treated whose bytes pass unread.
+    pub tunnel: Tunnels,
+    /// How connections are treated that the kernel redirected.
+    pub transparent: Transparent,
+}
+
+/// How connections are treated whose bytes pass unread.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tunnels {
+    /// The ports CONNECT may name; all when absent.
+    pub ports: Option<Vec<u16>>,
+    /// How long nothing may move; for ever when absent.
+    pub idle_timeout: Option<Duration>,
+}
+
+impl Default for Tunnels {
+    fn default() -> Self {
+        Self {
+            ports: None,
+            idle_timeout: Some(Duration::from_hours(1)),
+        }
+    }
+}
+
+/// How connections are treated that the kernel redirected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transparent {
+    /// Whether original destinations are looked for at all.
+    pub enabled: bool,
+    /// How long a client may be silent before its server is taken to speak first.
+    pub peek_timeout: Duration,
+    /// Destination ports whose connections pass without a look.
+    pub opaque_ports: Vec<u16>,
+}
+
+impl Default for Transparent {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            peek_timeout: Duration::from_millis(300),
+            opaque_ports: Vec::new(),
+        }
+    }
 }
 
 /// Everything an egress exchange needs.
@@ -56,6 +109,10 @@ pub struct Egress {
     pub keyring: Arc<Keyring>,
     /// How requests leave.
     pub upstream: Upstream,
+    /// Who vouches for us towards the app when we look inside its TLS.
+    pub authority: Arc<Authority>,
+    /// What must not be dialled, and what we dialled ourselves.
+    pub own: OwnAddresses,
     /// What time it is.
     pub clock: Clock,
     /// The memory for bodies.
@@ -73,10 +130,16 @@ pub struct Egress {
 }
 
 impl Service for Egress {
-    async fn answer(&self, request: Request<Incoming>, local: SocketAddr) -> Response<Body> {
+    type Arrival = Arrival;
+
+    async fn answer(&self, request: Request<Incoming>, arrival: &Arrival) -> Response<Body> {
         let mut exchange = self.start(&request);
-        let result = self.until_expired(&mut exchange, request, local).await;
+        let result = self.until_expired(&mut exchange, request, arrival).await;
         Self::finish(exchange, result)
+    }
+
+    async fn receive(self: Arc<Self>, stream: TcpStream, local: SocketAddr, speaker: Speaker) {
+        Reception::new(self, local, speaker).receive(stream).await;
     }
 }
 
@@ -85,26 +148,29 @@ impl Egress {
         &self,
         exchange: &mut Exchange,
         request: Request<Incoming>,
-        local: SocketAddr,
+        arrival: &Arrival,
     ) -> Result<Response<Body>, Fault> {
         exchange.occupy(self.slot()?);
         self.refuse_unservable(&request)?;
+        if request.method() == Method::CONNECT {
+            return connect::grant(self, exchange, request, arrival).await;
+        }
         let target = self
             .config
             .routes
-            .target(request.uri(), request.headers(), local)?;
+            .target(request.uri(), request.headers(), arrival)?;
         let (route, origin) = match target {
             Target::Signed(route, origin) => (route, origin),
             Target::Forward(origin) => {
                 exchange.on_route(UNMATCHED);
                 let how = (Verdict::Forwarded, relay::FORWARD_TIMEOUT);
-                return relay::pass(self, exchange, request, &origin, how).await;
+                return relay::pass(self, exchange, request, (&origin, arrival), how).await;
             }
         };
         exchange.on_route(&route.name);
         if relay::is_unsigned_call(&request) {
             let how = (Verdict::Unsigned, route.timeout);
-            return relay::pass(self, exchange, request, &origin, how).await;
+            return relay::pass(self, exchange, request, (&origin, arrival), how).await;
         }
         let identity = self.identity(&route.identity)?;
         let room = (route.request_limit, self.config.request_timeout);
@@ -120,8 +186,12 @@ impl Egress {
     }
 
     fn start(&self, request: &Request<Incoming>) -> Exchange {
-        let (method, path) = (request.method(), request.uri().path());
-        let headers = request.headers();
+        let (method, headers) = (request.method(), request.headers());
+        let path = match request.uri().authority() {
+            // The target of CONNECT is no path. User info may hold a password.
+            Some(to) if method == Method::CONNECT && !to.as_str().contains('@') => to.as_str(),
+            _ => request.uri().path(),
+        };
         Exchange::start(
             Direction::Egress,
             &self.metrics,
@@ -138,10 +208,10 @@ impl Egress {
         &self,
         exchange: &mut Exchange,
         request: Request<Incoming>,
-        local: SocketAddr,
+        arrival: &Arrival,
     ) -> Result<Response<Body>, Fault> {
         {
-            let flow = pin!(self.flow(exchange, request, local));
+            let flow = pin!(self.flow(exchange, request, arrival));
             tokio::select! {
                 result = flow => return result,
                 () = self.drain.reached(Phase::Expired) => {}
@@ -182,10 +252,6 @@ impl Egress {
         if headers::has_passed(request.headers(), &self.pseudonym) {
             let text = "the request already went through this sidecar";
             return Err(Fault::not_sent(Code::LoopDetected, text));
-        }
-        if request.method() == Method::CONNECT {
-            let text = "CONNECT is not served; address the gateway as http:// through this proxy";
-            return Err(Fault::not_sent(Code::HostNotAllowed, text));
         }
         Ok(())
     }

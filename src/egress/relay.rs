@@ -6,13 +6,15 @@
 
 use std::time::Duration;
 
-use ::http::header::{AUTHORIZATION, HOST};
-use ::http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version};
+use ::http::header::{AUTHORIZATION, CONNECTION, HOST, UPGRADE};
+use ::http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use countersign_protocol::message::signed_uri;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use hyper::upgrade;
 
 use super::Egress;
+use super::arrival::{Arrival, Next};
 use super::request::at_origin;
 use crate::exchange::{Exchange, Fault, Verdict};
 use crate::http::Body;
@@ -22,36 +24,76 @@ use crate::upstream::Origin;
 /// How long the head of a forwarded answer may take; long polls of other services stay possible.
 pub const FORWARD_TIMEOUT: Duration = Duration::from_mins(5);
 
-/// Passes a request on and its answer back.
+/// Passes a request on and its answer back. An upgrade that both sides want is left in `arrival`.
 pub async fn pass(
     egress: &Egress,
     exchange: &mut Exchange,
-    request: Request<Incoming>,
-    origin: &Origin,
+    mut request: Request<Incoming>,
+    (origin, arrival): (&Origin, &Arrival),
     (verdict, head_timeout): (Verdict, Duration),
 ) -> Result<Response<Body>, Fault> {
+    let wanted = (verdict == Verdict::Forwarded)
+        .then(|| upgrade_wanted(&request))
+        .flatten();
+    let app = wanted.is_some().then(|| upgrade::on(&mut request));
     let (mut head, body) = request.into_parts();
     head.uri = at_origin(&signed_uri(&head.uri), origin)?;
-    headers::clean(&mut head.headers);
-    headers::add_via(&mut head.headers, head.version, &egress.pseudonym);
+    egress.clean(&mut head.headers, head.version);
     head.headers.remove(HOST);
+    if let Some(protocol) = wanted {
+        ask_for(&mut head.headers, protocol);
+    }
     head.version = Version::HTTP_11;
     let request = Request::from_parts(head, body.map_err(Into::into).boxed_unsync());
-    let (mut head, body) = egress
+    let mut answer = egress
         .upstream
         .relay(exchange, request, head_timeout)
-        .await?
-        .into_parts();
+        .await?;
+    let switched = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
+    let there = switched.then(|| upgrade::on(&mut answer));
+    let (mut head, body) = answer.into_parts();
     exchange.judged(verdict, None);
-    headers::clean(&mut head.headers);
-    headers::add_via(&mut head.headers, head.version, &egress.pseudonym);
+    let protocol = head.headers.get(UPGRADE).cloned();
+    egress.clean(&mut head.headers, head.version);
     head.headers
         .insert(VERDICT, HeaderValue::from_static(verdict.as_str()));
     head.version = Version::HTTP_11;
+    if let (Some(app), Some(there), Some(protocol)) = (app, there, protocol) {
+        ask_for(&mut head.headers, protocol);
+        arrival.then(Next::Joined {
+            app,
+            there,
+            destination: origin.to_string(),
+        });
+    }
     Ok(Response::from_parts(
         head,
         body.map_err(Into::into).boxed_unsync(),
     ))
+}
+
+impl Egress {
+    fn clean(&self, fields: &mut HeaderMap, version: Version) {
+        headers::clean(fields);
+        headers::add_via(fields, version, &self.pseudonym);
+    }
+}
+
+/// The protocol a request wants to change to (RFC 9110 section 7.8). Not `h2c`, whose settings are for
+/// one hop only, and which RFC 9113 section 3.1 has given up.
+fn upgrade_wanted<B>(request: &Request<B>) -> Option<HeaderValue> {
+    let fields = request.headers();
+    let nominated = headers::nominated(fields).contains(&UPGRADE);
+    let mut protocols = fields.get_all(UPGRADE).iter();
+    let (protocol, more) = (protocols.next()?, protocols.next());
+    let single = more.is_none() && !protocol.as_bytes().eq_ignore_ascii_case(b"h2c");
+    (request.version() == Version::HTTP_11 && nominated && single).then(|| protocol.clone())
+}
+
+/// Sets the two fields of an upgrade, which are for the next hop only.
+fn ask_for(fields: &mut HeaderMap, protocol: HeaderValue) {
+    fields.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    fields.insert(UPGRADE, protocol);
 }
 
 /// Whether a request to a signed host is one of those the protocol leaves unsigned.

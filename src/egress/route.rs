@@ -12,6 +12,7 @@ use ::http::uri::Authority;
 use ::http::{HeaderMap, Uri};
 use countersign_protocol::ClientId;
 
+use super::arrival::Arrival;
 use super::pattern::HostPattern;
 use crate::exchange::{Code, Fault, Policy};
 use crate::upstream::origin::split;
@@ -19,6 +20,12 @@ use crate::upstream::{Host, Origin};
 
 /// The name of the route in metrics for what is forwarded.
 pub const UNMATCHED: &str = "unmatched";
+/// The port of plain HTTP.
+pub const HTTP: u16 = 80;
+/// The port of HTTP behind TLS.
+pub const HTTPS: u16 = 443;
+/// The ports of a signed host on which its requests are looked for.
+const SIGNED_PORTS: [u16; 2] = [HTTPS, HTTP];
 
 /// What to do with requests for hosts that no route names.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,7 +38,7 @@ pub enum Unmatched {
 }
 
 /// Hosts that are signed for, and how.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
     /// The label in metrics and logs.
     pub name: String,
@@ -55,6 +62,15 @@ pub struct Route {
     pub response_limit: usize,
 }
 
+/// Where a CONNECT leads.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Way<'a> {
+    /// To a host whose requests are signed: the requests inside are looked at.
+    Inside(&'a Route),
+    /// Onward unread.
+    Through,
+}
+
 /// Where a request goes.
 #[derive(Debug)]
 pub enum Target<'a> {
@@ -76,34 +92,59 @@ pub struct Routes {
 }
 
 impl Routes {
-    /// Places a request that arrived on a connection whose local end is `local`.
+    /// Places a request by what it says and how it arrived.
     ///
     /// # Errors
-    /// [`Code::RequestMalformed`] when it does not say clearly where to, [`Code::HostNotAllowed`]
-    /// when it may not go there.
+    /// [`Code::RequestMalformed`] when it does not say clearly where to,
+    /// [`Code::MisdirectedRequest`] when its connection is for another host, and
+    /// [`Code::HostNotAllowed`] when it may not go there.
     pub fn target(
         &self,
         uri: &Uri,
         headers: &HeaderMap,
-        local: SocketAddr,
+        arrival: &Arrival,
     ) -> Result<Target<'_>, Fault> {
         let asked = Asked::read(uri, headers)?;
-        let named = self.routes.iter().any(|route| route.covers(&asked.host));
-        if !named && asked.is_for(local) {
+        if let Some(host) = &arrival.host
+            && *host != asked.host
+        {
+            return Err(misdirected(host, &asked.host));
+        }
+        let route = self.signing(&asked.host);
+        if route.is_none() && asked.is_for(arrival.local) {
             return self.default_target();
         }
-        match self.routes.iter().find(|route| route.covers(&asked.host)) {
+        match route {
             Some(route) if asked.port_is_signed() => Ok(route.target(&asked.host)),
-            Some(_) => Err(not_allowed(format!(
-                "{} is signed for on ports 443 and 80 only",
-                asked.host
-            ))),
+            Some(_) => Err(wrong_port(&asked.host)),
             None if self.unmatched == Unmatched::Forward => Ok(Target::Forward(asked.origin())),
-            None => Err(not_allowed(format!(
-                "no route names {} and egress.unmatched is refuse",
-                asked.host
-            ))),
+            None => Err(self.unnamed(&asked.host)),
         }
+    }
+
+    /// Decides where a CONNECT to that host and port leads.
+    ///
+    /// # Errors
+    /// [`Code::HostNotAllowed`] when it may not go there.
+    pub fn way(&self, host: &Host, port: u16) -> Result<Way<'_>, Fault> {
+        match self.signing(host) {
+            Some(route) if SIGNED_PORTS.contains(&port) => Ok(Way::Inside(route)),
+            Some(_) => Err(wrong_port(host)),
+            None if self.unmatched == Unmatched::Forward => Ok(Way::Through),
+            None => Err(self.unnamed(host)),
+        }
+    }
+
+    /// The route that signs for a host.
+    pub fn signing(&self, host: &Host) -> Option<&Route> {
+        self.routes.iter().find(|route| route.covers(host))
+    }
+
+    fn unnamed(&self, host: &Host) -> Fault {
+        let unmatched = self.unmatched;
+        not_allowed(format!(
+            "no route names {host} and egress.unmatched is {unmatched}"
+        ))
     }
 
     fn default_target(&self) -> Result<Target<'_>, Fault> {
@@ -113,7 +154,7 @@ impl Routes {
                     .to_owned(),
             ));
         };
-        match self.routes.iter().find(|route| route.covers(host)) {
+        match self.signing(host) {
             Some(route) => Ok(route.target(host)),
             None => Ok(Target::Forward(Origin::https(host.clone()))),
         }
@@ -201,7 +242,7 @@ impl Asked {
     }
 
     fn port_is_signed(&self) -> bool {
-        matches!(self.port, None | Some(80 | 443))
+        self.port.is_none_or(|port| SIGNED_PORTS.contains(&port))
     }
 
     fn origin(self) -> Origin {
@@ -226,6 +267,15 @@ fn host_header(headers: &HeaderMap) -> Result<Authority, Fault> {
 
 fn malformed(text: String) -> Fault {
     Fault::not_sent(Code::RequestMalformed, text)
+}
+
+fn misdirected(connection: &Host, asked: &Host) -> Fault {
+    let text = format!("the connection is for {connection}, the request for {asked}");
+    Fault::not_sent(Code::MisdirectedRequest, text)
+}
+
+fn wrong_port(host: &Host) -> Fault {
+    not_allowed(format!("{host} is signed for on ports 443 and 80 only"))
 }
 
 fn not_allowed(text: String) -> Fault {
@@ -268,7 +318,8 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(HOST, HeaderValue::from_static(host));
         let routes = routes();
-        let target = routes.target(&uri.parse().unwrap(), &headers, LOCAL.parse().unwrap());
+        let arrival = Arrival::from(LOCAL.parse::<SocketAddr>().unwrap());
+        let target = routes.target(&uri.parse().unwrap(), &headers, &arrival);
         match target {
             Ok(Target::Signed(_, origin)) => format!("signed {origin}"),
             Ok(Target::Forward(origin)) => format!("forward {origin}"),

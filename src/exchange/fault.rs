@@ -82,6 +82,8 @@ codes! {
     RequestTimeout = "request_timeout", REQUEST_TIMEOUT, Caller;
     /// The configuration does not let a request go to that host.
     HostNotAllowed = "host_not_allowed", FORBIDDEN, Caller;
+    /// The request is for another host than the connection it came on.
+    MisdirectedRequest = "misdirected_request", MISDIRECTED_REQUEST, Caller;
     /// The request would come back to this sidecar.
     LoopDetected = "loop_detected", LOOP_DETECTED, Us;
     /// A limit on connections, exchanges or memory is reached.

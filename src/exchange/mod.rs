@@ -5,6 +5,7 @@
 //! dropped. Flows therefore hold no counter and no log call.
 
 pub mod fault;
+pub mod tunnel;
 pub mod verdict;
 
 use std::collections::hash_map::RandomState;
@@ -17,6 +18,7 @@ use ::http::{HeaderMap, Method, StatusCode};
 use tokio::sync::OwnedSemaphorePermit;
 
 pub use fault::{Blame, Code, Delivery, Fault};
+pub use tunnel::{Tunnel, Way};
 pub use verdict::{Policy, Verdict};
 
 use crate::clock::Stopwatch;

@@ -17,6 +17,8 @@ pub enum Verdict {
     Unchecked,
     /// Not a signed host: passed on untouched.
     Forwarded,
+    /// CONNECT was granted; what comes inside counts for itself.
+    Connected,
 }
 
 impl Verdict {
@@ -28,6 +30,7 @@ impl Verdict {
             Self::Failed => "failed",
             Self::Unchecked => "unchecked",
             Self::Forwarded => "forwarded",
+            Self::Connected => "connected",
         }
     }
 }

@@ -79,7 +79,8 @@ pub fn is_bodiless(method: &::http::Method, status: StatusCode) -> bool {
     method == ::http::Method::HEAD || status == StatusCode::NOT_MODIFIED
 }
 
-fn nominated(headers: &HeaderMap) -> Vec<HeaderName> {
+/// The fields that `Connection` says are for the next hop only.
+pub fn nominated(headers: &HeaderMap) -> Vec<HeaderName> {
     let values = headers
         .get_all(CONNECTION)
         .iter()

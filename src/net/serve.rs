@@ -1,11 +1,12 @@
-//! Accepts connections and serves HTTP on them until the drain closes them: HTTP/1.1, and HTTP/2 where
+//! Accepts connections and speaks HTTP on them until the drain closes them: HTTP/1.1, and HTTP/2 where
 //! TLS negotiated it (ALPN).
 //!
 //! Refuses connections over the limit by leaving them in the kernel's queue, and heads that do not
-//! arrive in time. What a request means is the service's business.
+//! arrive in time. What is spoken on a connection and what a request means is the service's business.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +15,6 @@ use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use prometheus::IntGauge;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -27,7 +27,7 @@ use super::task;
 use crate::http::Body;
 
 /// How long a TLS handshake may take.
-const HANDSHAKE: Duration = Duration::from_secs(10);
+pub const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How long a request head may take. Also ends connections without a request, so it is longer than
 /// any client keeps one by default (Java 5 s, Node 5 s, most pools under a minute).
 const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
@@ -36,14 +36,28 @@ const HEAD_LIMIT: usize = 64 * 1024;
 /// How long accepting pauses when the process is out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Answers the requests of a listener.
-pub trait Service: Send + Sync + 'static {
-    /// Answers one request that arrived on a connection whose local end is `local`.
+/// Answers what arrives at a listener.
+pub trait Service: Send + Sync + Sized + 'static {
+    /// What is known of a connection before its first request; at least its local address.
+    type Arrival: From<SocketAddr> + Clone + Send + Sync + 'static;
+
+    /// Answers one request.
     fn answer(
         &self,
         request: Request<Incoming>,
-        local: SocketAddr,
+        arrival: &Self::Arrival,
     ) -> impl Future<Output = Response<Body>> + Send;
+
+    /// Takes a connection whose local end is `local` and stays with it to its end: speaks HTTP on it,
+    /// unless the service knows better.
+    fn receive(
+        self: Arc<Self>,
+        stream: TcpStream,
+        local: SocketAddr,
+        speaker: Speaker,
+    ) -> impl Future<Output = ()> + Send {
+        async move { speaker.as_configured(&self, stream, local).await }
+    }
 }
 
 /// A listening socket with all that serving it needs.
@@ -57,7 +71,7 @@ pub struct Server {
 #[derive(Clone)]
 pub struct Settings {
     /// How many connections may be open at a time.
-    pub connections: usize,
+    pub connections: u32,
     /// How long a request head may take, the wait for the next one on the connection included.
     pub head_timeout: Duration,
     /// The largest request head, in bytes.
@@ -96,30 +110,26 @@ impl Server {
     }
 
     /// Serves until the drain closes, then until the last connection is finished.
-    pub async fn run<S: Service>(self, service: S, drain: Drain) {
+    pub async fn run<S: Service>(self, service: Arc<S>, drain: Drain) {
         let Self { listener, settings } = self;
-        let service = Arc::new(service);
-        let graceful = GracefulShutdown::new();
-        let slots = Arc::new(Semaphore::new(settings.connections));
-        let closing = drain.reached(Phase::Closing);
-        tokio::pin!(closing);
+        let everything = settings.connections;
+        let slots = Arc::new(Semaphore::new(everything as usize));
+        let speaker = Speaker { settings, drain };
+        let drain = speaker.drain.clone();
+        let mut closing = pin!(drain.reached(Phase::Closing));
         loop {
             let accepted = tokio::select! {
                 () = &mut closing => break,
                 accepted = accept(&listener, &slots) => accepted,
             };
             if let Some((stream, slot)) = accepted {
-                let (service, settings) = (Arc::clone(&service), settings.clone());
-                let connection = Connection {
-                    service,
-                    settings,
-                    watcher: graceful.watcher(),
-                };
-                task::spawn(connection.serve(stream, slot));
+                let receiving = take(Arc::clone(&service), speaker.clone(), stream, slot);
+                task::spawn(receiving);
             }
         }
         drop(listener);
-        graceful.shutdown().await;
+        // Every connection holds a slot until it ends.
+        let _all_ended = slots.acquire_many(everything).await;
     }
 }
 
@@ -140,38 +150,61 @@ async fn accept(
     }
 }
 
-/// One accepted connection on its way to hyper.
-struct Connection<S> {
+/// Hands a connection to the service; its slot and its place in the gauge last as long.
+async fn take<S: Service>(
     service: Arc<S>,
-    settings: Settings,
-    watcher: Watcher,
+    speaker: Speaker,
+    stream: TcpStream,
+    _slot: OwnedSemaphorePermit,
+) {
+    let _open = Open::count(&speaker.settings.open);
+    let Ok(local) = stream.local_addr() else {
+        return;
+    };
+    // Answers are written whole; waiting to fill a segment would only delay them.
+    if let Err(error) = stream.set_nodelay(true) {
+        debug!(%error, "cannot set TCP_NODELAY");
+    }
+    service.receive(stream, local, speaker).await;
 }
 
-impl<S: Service> Connection<S> {
-    async fn serve(self, stream: TcpStream, _slot: OwnedSemaphorePermit) {
-        let _open = Open::count(&self.settings.open);
-        let Ok(local) = stream.local_addr() else {
-            return;
+/// Speaks HTTP on connections as their listener is set.
+#[derive(Clone, Debug)]
+pub struct Speaker {
+    settings: Settings,
+    drain: Drain,
+}
+
+impl Speaker {
+    /// Serves HTTP/1.1, or behind TLS what ALPN chose, as the listener is configured.
+    pub async fn as_configured<S: Service>(
+        &self,
+        service: &Arc<S>,
+        stream: TcpStream,
+        local: SocketAddr,
+    ) {
+        let Some(tls) = &self.settings.tls else {
+            return self.http1(service, stream, local.into()).await;
         };
-        // Answers are written whole; waiting to fill a segment would only delay them.
-        if let Err(error) = stream.set_nodelay(true) {
-            debug!(%error, "cannot set TCP_NODELAY");
-        }
-        match self.settings.tls.clone() {
-            None => self.speak_http1(stream, local).await,
-            Some(tls) => match tokio::time::timeout(HANDSHAKE, tls.accept(stream)).await {
-                Ok(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
-                    self.speak_http2(stream, local).await;
-                }
-                Ok(Ok(stream)) => self.speak_http1(stream, local).await,
-                Ok(Err(error)) => debug!(%error, "TLS handshake failed"),
-                Err(_elapsed) => debug!("TLS handshake took too long"),
-            },
+        match tokio::time::timeout(HANDSHAKE, tls.accept(stream)).await {
+            Ok(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
+                self.http2(service, stream, local.into()).await;
+            }
+            Ok(Ok(stream)) => self.http1(service, stream, local.into()).await,
+            Ok(Err(error)) => debug!(%error, "TLS handshake failed"),
+            Err(_elapsed) => debug!("TLS handshake took too long"),
         }
     }
 
-    async fn speak_http1<I>(self, io: I, local: SocketAddr)
+    /// How long a request head may take.
+    pub fn head_timeout(&self) -> Duration {
+        self.settings.head_timeout
+    }
+
+    /// Speaks HTTP/1.1 until the connection ends, or until a request took it over (CONNECT, Upgrade).
+    pub async fn http1<S, I>(&self, service: &Arc<S>, io: I, arrival: S::Arrival)
     where
+        S: Service,
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let connection = http1::Builder::new()
@@ -181,12 +214,16 @@ impl<S: Service> Connection<S> {
             // An app that half-closes after its request still wants the answer; and a payment in
             // mid-air is better finished and logged than cut off.
             .half_close(true)
-            .serve_connection(TokioIo::new(io), hyper_service(self.service, local));
-        report(self.watcher.watch(connection).await);
+            .serve_connection(TokioIo::new(io), hyper_service(service, arrival))
+            .with_upgrades();
+        self.to_its_end(connection, http1::UpgradeableConnection::graceful_shutdown)
+            .await;
     }
 
-    async fn speak_http2<I>(self, io: I, local: SocketAddr)
+    /// Speaks HTTP/2 until the connection ends.
+    pub async fn http2<S, I>(&self, service: &Arc<S>, io: I, arrival: S::Arrival)
     where
+        S: Service,
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let head_limit = u32::try_from(self.settings.head_limit).unwrap_or(u32::MAX);
@@ -194,30 +231,44 @@ impl<S: Service> Connection<S> {
             .timer(TokioTimer::new())
             .max_header_list_size(head_limit)
             .keep_alive_interval(self.settings.head_timeout)
-            .serve_connection(TokioIo::new(io), hyper_service(self.service, local));
-        report(self.watcher.watch(connection).await);
+            .serve_connection(TokioIo::new(io), hyper_service(service, arrival));
+        self.to_its_end(connection, http2::Connection::graceful_shutdown)
+            .await;
     }
-}
 
-fn report(ended: hyper::Result<()>) {
-    if let Err(error) = ended {
-        debug!(%error, "connection ended");
+    /// Ends an idle connection when the drain closes, one with a request in it after its answer.
+    async fn to_its_end<C>(&self, connection: C, shut_down: impl FnOnce(Pin<&mut C>))
+    where
+        C: Future<Output = hyper::Result<()>>,
+    {
+        let mut connection = pin!(connection);
+        let ended = tokio::select! {
+            ended = &mut connection => ended,
+            () = self.drain.reached(Phase::Closing) => {
+                shut_down(connection.as_mut());
+                connection.await
+            }
+        };
+        if let Err(error) = ended {
+            debug!(%error, "connection ended");
+        }
     }
 }
 
 /// A service as hyper wants it.
 fn hyper_service<S: Service>(
-    service: Arc<S>,
-    local: SocketAddr,
+    service: &Arc<S>,
+    arrival: S::Arrival,
 ) -> impl hyper::service::Service<
     Request<Incoming>,
     Response = Response<Body>,
     Error = Infallible,
-    Future = impl Future<Output = Result<Response<Body>, Infallible>> + Send,
-> {
+    Future = impl Future<Output = Result<Response<Body>, Infallible>> + Send + use<S>,
+> + use<S> {
+    let service = Arc::clone(service);
     service_fn(move |request| {
-        let service = Arc::clone(&service);
-        async move { Ok(service.answer(request, local).await) }
+        let (service, arrival) = (Arc::clone(&service), arrival.clone());
+        async move { Ok(service.answer(request, &arrival).await) }
     })
 }
 

@@ -252,7 +252,9 @@ impl Sandbox {
 }
 
 impl Service for Sandbox {
-    async fn answer(&self, request: Request<Incoming>, _local: SocketAddr) -> Response<Body> {
+    type Arrival = SocketAddr;
+
+    async fn answer(&self, request: Request<Incoming>, _local: &SocketAddr) -> Response<Body> {
         self.exchange(request).await
     }
 }

@@ -77,7 +77,7 @@ pub async fn start(config: Config, listen: SocketAddr) -> Result<Started, StartE
         ..Settings::plain(open)
     };
     let drain = Drain::new();
-    task::spawn(Server::new(listener, settings).run(gateway.clone(), drain.clone()));
+    task::spawn(Server::new(listener, settings).run(Arc::new(gateway.clone()), drain.clone()));
     Ok(Started {
         gateway,
         address,

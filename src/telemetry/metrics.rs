@@ -56,6 +56,12 @@ pub struct Metrics {
     pub clock_skew: GaugeVec,
     /// Blind tunnels by result.
     pub tunnels: IntCounterVec,
+    /// Blind tunnels now.
+    pub tunnels_open: IntGaugeVec,
+    /// Bytes carried by blind tunnels.
+    pub tunnel_bytes: IntCounterVec,
+    /// TLS connections of the app that were to be terminated here.
+    pub interceptions: IntCounterVec,
 }
 
 impl Metrics {
@@ -153,7 +159,18 @@ impl Metrics {
             )?,
             tunnels: table.counters(
                 "countersign_tunnels_total",
-                "Blind tunnels by result.",
+                "Ended tunnels, whose bytes pass unread, by result.",
+                &["result"],
+            )?,
+            tunnels_open: table.gauges("countersign_tunnels_open", "Open tunnels.", &[])?,
+            tunnel_bytes: table.counters(
+                "countersign_tunnel_bytes_total",
+                "Bytes carried by tunnels: sent by the app, or received by it.",
+                &["direction"],
+            )?,
+            interceptions: table.counters(
+                "countersign_interceptions_total",
+                "TLS connections of the app towards signed hosts, by how their handshake with the sidecar ended.",
                 &["result"],
             )?,
             registry: table.registry.clone(),
@@ -168,6 +185,7 @@ impl Metrics {
             .registry
             .register(Box::new(ProcessCollector::for_self()))?;
         metrics.buffered.with_label_values::<&str>(&[]).set(0);
+        metrics.tunnels_open.with_label_values::<&str>(&[]).set(0);
         Ok(metrics)
     }
 

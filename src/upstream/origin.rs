@@ -28,6 +28,12 @@ impl Host {
     }
 }
 
+impl From<IpAddr> for Host {
+    fn from(address: IpAddr) -> Self {
+        Self(address.to_string().into())
+    }
+}
+
 impl FromStr for Host {
     type Err = OriginError;
 

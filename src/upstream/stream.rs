@@ -34,6 +34,11 @@ impl Dialled {
             _registration: registration,
         }
     }
+
+    /// The bytes that came early, once, and the connection.
+    pub fn tcp(&mut self) -> (Bytes, &TcpStream) {
+        (std::mem::take(&mut self.early), &self.tcp)
+    }
 }
 
 impl AsyncRead for Dialled {

@@ -216,11 +216,11 @@ async fn a_request_never_goes_in_circles() {
     let text = std::fs::read_to_string(&file).unwrap();
     let text = text.replace("listen: 127.0.0.1:0", &format!("listen: {address}"));
     let file = files.write("loop.yaml", text.as_bytes());
-    let prepared = countersign::app::prepare(countersign::config::load(&file)).unwrap();
     let clock = countersign::clock::Clock::system();
-    let running = countersign::app::start(prepared, clock).await.unwrap();
+    let prepared = countersign::app::prepare(countersign::config::load(&file), clock).unwrap();
+    let running = countersign::app::start(prepared).await.unwrap();
     let host = "open-sea-global.alipayplus.com";
-    let answer = send(running.egress.unwrap(), post(PAY, host, "", b"{}")).await;
+    let answer = send(running.egress[0], post(PAY, host, "", b"{}")).await;
     assert_eq!(answer.outcome(), "loop_detected not-sent 508");
 }
 

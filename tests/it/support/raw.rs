@@ -37,6 +37,14 @@ impl Answer {
         }
     }
 
+    /// Reads to the end of a connection.
+    pub async fn read(mut stream: impl AsyncRead + Unpin) -> Self {
+        let mut bytes = Vec::new();
+        // A reset after a complete answer is how a server refuses the rest of a request.
+        let _reset = stream.read_to_end(&mut bytes).await;
+        Self::parse(&bytes)
+    }
+
     /// The value of a field, by its exact spelling.
     pub fn field(&self, name: &str) -> Option<&str> {
         self.head
@@ -77,10 +85,23 @@ impl Answer {
 pub async fn send(to: SocketAddr, request: impl AsRef<[u8]>) -> Answer {
     let mut stream = TcpStream::connect(to).await.unwrap();
     stream.write_all(request.as_ref()).await.unwrap();
+    Answer::read(stream).await
+}
+
+/// Asks a proxy for a connection to `target`, with `rest` right behind the request. Returns the
+/// connection, read up to the end of the answer's head, or to its end when it is no 200.
+pub async fn connect(proxy: SocketAddr, target: &str, rest: &[u8]) -> (TcpStream, Answer) {
+    let mut stream = TcpStream::connect(proxy).await.unwrap();
+    let head = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n");
+    stream
+        .write_all(&[head.as_bytes(), rest].concat())
+        .await
+        .unwrap();
     let mut bytes = Vec::new();
-    // A reset after a complete answer is how a server refuses the rest of a request.
-    let _reset = stream.read_to_end(&mut bytes).await;
-    Answer::parse(&bytes)
+    while !bytes.ends_with(b"\r\n\r\n") {
+        bytes.push(stream.read_u8().await.unwrap());
+    }
+    (stream, Answer::parse(&bytes))
 }
 
 /// A POST in the least possible number of headers.

@@ -3,7 +3,7 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use countersign::app::{self, Running};
 use countersign::clock::Clock;
@@ -12,6 +12,7 @@ use countersign::sandbox::{self, Started};
 use countersign_protocol::{ClientId, KeyVersion, PrivateKey};
 use tempfile::TempDir;
 
+use super::process::PATIENCE;
 use super::raw::{Answer, post, send};
 
 pub const CLIENT_ID: &str = "SANDBOX_5X00000000000000";
@@ -93,8 +94,17 @@ impl World {
 
     /// A sidecar in front of the simulated gateway, which speaks HTTP/2 or HTTP/1.1 only.
     pub async fn speaking(http2: bool, route: &str, rest: &str) -> Self {
-        let files = Files::new();
         let clock = Clock::held(SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000));
+        Self::at(clock, http2, route, rest).await
+    }
+
+    /// One at the present time, for clients that look at the clock themselves.
+    pub async fn now(route: &str, rest: &str) -> Self {
+        Self::at(Clock::system(), false, route, rest).await
+    }
+
+    async fn at(clock: Clock, http2: bool, route: &str, rest: &str) -> Self {
+        let files = Files::new();
         let config = sandbox::Config {
             client_id: ClientId::parse(CLIENT_ID).unwrap(),
             partner_key: files.partner.public_key(),
@@ -112,7 +122,7 @@ impl World {
         let rest = format!("upstream_tls: {{ ca_file: ca.pem }}\n{rest}");
         let file = files.config(&upstream, route, &rest);
         let running = start(&file, clock.clone()).await;
-        let egress = running.egress.unwrap();
+        let egress = running.egress[0];
         Self {
             running,
             egress,
@@ -128,7 +138,7 @@ impl World {
         let clock = Clock::held(SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000));
         let file = files.config(upstream, route, rest);
         let running = start(&file, clock.clone()).await;
-        let egress = running.egress.unwrap();
+        let egress = running.egress[0];
         Self {
             running,
             egress,
@@ -162,6 +172,16 @@ impl World {
         found.map_or(0.0, |value| value.parse().unwrap())
     }
 
+    /// Waits until a metric has that value; it changes just after a peer sees the end.
+    pub async fn until(&self, line: &str, value: f64) {
+        let start = Instant::now();
+        while self.metric(line) != value {
+            let text = self.running.metrics.render().unwrap();
+            assert!(start.elapsed() < PATIENCE, "{line} is not {value}: {text}");
+            tokio::task::yield_now().await;
+        }
+    }
+
     pub fn verifications(&self, result: &str) -> f64 {
         self.metric(&format!(
             "countersign_verifications_total{{direction=\"egress\",result=\"{result}\"}}"
@@ -170,7 +190,7 @@ impl World {
 }
 
 async fn start(file: &Path, clock: Clock) -> Running {
-    app::start(app::prepare(config::load(file)).unwrap(), clock)
+    app::start(app::prepare(config::load(file), clock).unwrap())
         .await
         .unwrap()
 }
