@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 
 use crate::admin::Admin;
 use crate::ca::trust::{self, TrustError};
-use crate::ca::{Authority, AuthorityError};
+use crate::ca::{Authority, AuthorityError, Permitted, directory};
 use crate::clock::Clock;
 use crate::config::{Config, Limits, Loaded};
 use crate::egress::Egress;
@@ -33,7 +33,6 @@ pub struct Prepared {
     config: Config,
     keyring: Arc<Keyring>,
     tls: rustls::ClientConfig,
-    authority: Arc<Authority>,
     clock: Clock,
 }
 
@@ -103,16 +102,14 @@ pub fn prepare(loaded: impl Into<Loaded>, clock: Clock) -> Result<Prepared, Vec<
         .map_err(|error| {
             problems.push(format!("{}: upstream_tls.ca_file: {error}", config.source));
         });
-    let authority =
-        Authority::new(&config.ca, &signed_hosts(&config), clock.clone()).map_err(|error| {
-            problems.push(format!("{}: ca.directory: {error}", config.source));
-        });
-    match (keyring, tls, authority) {
-        (Ok(keyring), Ok(tls), Ok(authority)) if problems.is_empty() => Ok(Prepared {
+    if let Err(error) = look_at_ca(&config, &clock) {
+        problems.push(format!("{}: ca: {error}", config.source));
+    }
+    match (keyring, tls) {
+        (Ok(keyring), Ok(tls)) if problems.is_empty() => Ok(Prepared {
             config,
             keyring: Arc::new(keyring),
             tls,
-            authority: Arc::new(authority),
             clock,
         }),
         _ => Err(problems),
@@ -128,7 +125,6 @@ pub async fn start(prepared: Prepared) -> Result<Running, StartError> {
         config,
         keyring,
         tls,
-        authority,
         clock,
     } = prepared;
     let metrics = Metrics::new()?;
@@ -156,6 +152,8 @@ pub async fn start(prepared: Prepared) -> Result<Running, StartError> {
             .collect(),
     );
 
+    let authority = Authority::new(&config.ca, &signed_hosts(&config), clock.clone())?;
+    let authority = Arc::new(authority);
     if let Some(directory) = &config.ca.trust_directory {
         trust::write(directory, &authority.ca_pem().await?, clock.now())?;
     }
@@ -177,7 +175,7 @@ pub async fn start(prepared: Prepared) -> Result<Running, StartError> {
             config: section.clone(),
             keyring: Arc::clone(&keyring),
             upstream: Upstream::new(connector, budget.clone()),
-            authority,
+            authority: Arc::clone(&authority),
             own,
             clock,
             budget,
@@ -196,6 +194,7 @@ pub async fn start(prepared: Prepared) -> Result<Running, StartError> {
         let service = Arc::new(Admin {
             metrics: metrics.clone(),
             keyring,
+            authority,
             drain: drain.clone(),
             summary: traffic(&config),
         });
@@ -236,6 +235,19 @@ impl Running {
         }
         in_time
     }
+}
+
+/// Finds what is wrong with the local CA without making one.
+fn look_at_ca(config: &Config, clock: &Clock) -> Result<(), AuthorityError> {
+    let hosts = signed_hosts(config);
+    if hosts.is_empty() && config.ca.trust_directory.is_none() {
+        return Ok(());
+    }
+    Permitted::of(&hosts)?;
+    if let Some(directory) = &config.ca.directory {
+        directory::find(directory, &hosts, clock.now())?;
+    }
+    Ok(())
 }
 
 /// The patterns of all hosts whose TLS is looked into.
@@ -283,6 +295,17 @@ fn traffic(config: &Config) -> Vec<String> {
                 .unwrap_or("nowhere (egress.default_host is not set)"),
             egress.routes.unmatched
         ));
+        lines.push(match &config.ca.directory {
+            Some(directory) => format!("ca: kept in {}", directory.display()),
+            None => {
+                "ca: made in memory at the first need; apps find it at /ca.pem of the admin port"
+                    .to_owned()
+            }
+        });
+    }
+    if let Some(directory) = &config.ca.trust_directory {
+        let directory = directory.display();
+        lines.push(format!("ca: what apps need to trust it is in {directory}"));
     }
     if config.ingress {
         lines.push("ingress: CONFIGURED BUT NOT SERVED by this version".to_owned());

@@ -11,6 +11,7 @@ use ::http::header::{ALLOW, CONTENT_TYPE, ORIGIN};
 use ::http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 
+use crate::ca::Authority;
 use crate::http::Body;
 use crate::http::body::full;
 use crate::keys::Keyring;
@@ -32,6 +33,8 @@ pub struct Admin {
     pub metrics: Metrics,
     /// Whose keys are shown.
     pub keyring: Arc<Keyring>,
+    /// Whose certificate apps must trust.
+    pub authority: Arc<Authority>,
     /// What decides readiness, and what `POST /drain` begins.
     pub drain: Drain,
     /// Lines about routes and addresses for the page.
@@ -47,13 +50,16 @@ impl Service for Admin {
             ("/livez", true) => text(StatusCode::OK, "ok\n"),
             ("/readyz", true) => self.ready(),
             ("/metrics", true) => self.metrics(),
+            ("/ca.pem", true) => self.ca().await,
             ("/", true) => self.page(),
             ("/drain", false) if request.method() == Method::POST => self.drain(&request),
             ("/drain", _) => not_allowed("POST"),
-            ("/livez" | "/readyz" | "/metrics" | "/", false) => not_allowed("GET, HEAD"),
+            ("/livez" | "/readyz" | "/metrics" | "/ca.pem" | "/", false) => {
+                not_allowed("GET, HEAD")
+            }
             _ => text(
                 StatusCode::NOT_FOUND,
-                "try /, /livez, /readyz, /metrics or POST /drain\n",
+                "try /, /livez, /readyz, /metrics, /ca.pem or POST /drain\n",
             ),
         }
     }
@@ -74,6 +80,14 @@ impl Admin {
                 "text/plain; version=0.0.4; charset=utf-8",
                 metrics,
             ),
+            Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, &format!("{error}\n")),
+        }
+    }
+
+    async fn ca(&self) -> Response<Body> {
+        match self.authority.ca_pem().await {
+            // RFC 8555 section 9.1.
+            Ok(pem) => typed(StatusCode::OK, "application/pem-certificate-chain", pem),
             Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, &format!("{error}\n")),
         }
     }
@@ -102,7 +116,8 @@ impl Admin {
              padding:0 1em}}code,li{{overflow-wrap:anywhere}}</style>\
              <h1>Countersign {version}: {state}</h1>\n<h2>Traffic</h2><ul>\n{lines}\n</ul>\n\
              <h2>Keys</h2><ul>\n{keys}\n</ul>\n<p><a href=\"/metrics\">metrics</a> · \
-             <a href=\"/readyz\">readyz</a> · <a href=\"/livez\">livez</a></p></html>\n"
+             <a href=\"/readyz\">readyz</a> · <a href=\"/livez\">livez</a> · \
+             <a href=\"/ca.pem\">ca.pem</a>, the CA that apps must trust</p></html>\n"
         );
         typed(StatusCode::OK, "text/html; charset=utf-8", page)
     }

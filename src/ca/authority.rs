@@ -55,16 +55,20 @@ impl Authority {
     /// when it is needed.
     ///
     /// # Errors
-    /// When a pattern would permit every host, or the directory's CA is of no use.
+    /// When a pattern would permit every host, or the directory's CA is of no use. Without a pattern
+    /// there is nothing to vouch for, and every certificate is refused.
     pub fn new(config: &Config, patterns: &[String], clock: Clock) -> Result<Self, AuthorityError> {
-        let permitted = Permitted::of(patterns)?;
+        let permitted = match patterns {
+            [] => Permitted::default(),
+            _ => Permitted::of(patterns)?,
+        };
         let local = match &config.directory {
-            Some(directory) => {
+            Some(directory) if !patterns.is_empty() => {
                 let now = clock.now();
                 let local = directory::load_or_make(directory, patterns, config.life, now)?;
                 OnceCell::new_with(Some(Arc::new(local)))
             }
-            None => OnceCell::new(),
+            _ => OnceCell::new(),
         };
         Ok(Self(Arc::new(Shared {
             clock,
@@ -131,6 +135,9 @@ impl Shared {
     }
 
     async fn local(&self) -> Result<Arc<Local>, AuthorityError> {
+        if self.permitted.names().is_empty() {
+            return Err(AuthorityError::NoHosts);
+        }
         let made = self.local.get_or_try_init(|| async {
             let (permitted, life, now) = (self.permitted.clone(), self.life, self.clock.now());
             let local = task::aside(move || Local::make(&permitted, life, now)).await??;

@@ -11,7 +11,7 @@ use openssl::x509::X509Extension;
 use super::{AuthorityError, der};
 
 /// The DNS names that are permitted, each with all names below it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Permitted(Vec<String>);
 
 impl Permitted {

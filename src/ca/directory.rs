@@ -39,17 +39,31 @@ pub fn load_or_make(
     now: SystemTime,
 ) -> Result<Local, AuthorityError> {
     let permitted = Permitted::of(patterns)?;
-    if let Some(local) = find(directory)? {
-        check(&local, directory, patterns, now)?;
+    if let Some(local) = find(directory, patterns, now)? {
         return Ok(local);
     }
     let _lock = lock_to_write(directory)?;
     // Another process may have been faster.
-    if let Some(local) = read(directory)? {
-        check(&local, directory, patterns, now)?;
-        return Ok(local);
+    match read(directory)? {
+        Some(local) => check(&local, directory, patterns, now).map(|()| local),
+        None => make(directory, &permitted, life, now),
     }
-    make(directory, &permitted, life, now)
+}
+
+/// The CA of a directory, good for hosts like these; nothing where it would have to be made.
+///
+/// # Errors
+/// When it cannot be read or used.
+pub fn find(
+    directory: &Path,
+    patterns: &[String],
+    now: SystemTime,
+) -> Result<Option<Local>, AuthorityError> {
+    let local = read_locked(directory)?;
+    if let Some(local) = &local {
+        check(local, directory, patterns, now)?;
+    }
+    Ok(local)
 }
 
 /// Makes a CA in a directory; replaces one only when told to.
@@ -79,7 +93,7 @@ pub fn create(
 /// # Errors
 /// When there is none, or its files are of no use.
 pub fn load(directory: &Path) -> Result<Local, AuthorityError> {
-    find(directory)?.ok_or_else(|| Problem::Empty(directory.to_owned()).of(directory))
+    read_locked(directory)?.ok_or_else(|| Problem::Empty(directory.to_owned()).of(directory))
 }
 
 /// Whether the CA is good now for hosts like these.
@@ -119,8 +133,8 @@ pub fn check(
     Ok(())
 }
 
-/// Reads without waiting for a CA that may never come: a missing directory holds none.
-fn find(directory: &Path) -> Result<Option<Local>, AuthorityError> {
+/// Reads while nobody writes. A missing directory holds no CA.
+fn read_locked(directory: &Path) -> Result<Option<Local>, AuthorityError> {
     match File::open(directory) {
         Ok(opened) => {
             opened

@@ -92,7 +92,7 @@ pub enum Problem {
     #[error("is valid only from {}; look at the clock, or {}", date(.0), mend(.1))]
     Early(SystemTime, PathBuf),
     /// Its constraints do not cover what is signed for.
-    #[error("this CA does not permit {host}; {} --host '{host}' and the other hosts", mend(.directory))]
+    #[error("this CA does not permit {host}; {} --config FILE", mend(.directory))]
     NotPermitted {
         /// The pattern of the configuration.
         host: String,

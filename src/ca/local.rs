@@ -115,7 +115,7 @@ impl Local {
         Ok(root.min(certificate::not_after(&self.issuing.certificate)?))
     }
 
-    /// The names apps accept from it; none when it has no constraints.
+    /// The names apps accept from it; nothing when it may vouch for any.
     ///
     /// # Errors
     /// When OpenSSL cannot write the certificate.
@@ -128,7 +128,8 @@ impl Local {
                 .first()
                 .and_then(|root| root.name_constraints.as_ref());
             if let Some(constraints) = constraints {
-                return Ok(Some(Permitted::in_constraints(constraints)));
+                let permitted = Permitted::in_constraints(constraints);
+                return Ok(Some(permitted).filter(|permitted| !permitted.names().is_empty()));
             }
         }
         Ok(None)

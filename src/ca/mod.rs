@@ -27,7 +27,7 @@ use std::time::Duration;
 
 pub use authority::Authority;
 pub use constraints::Permitted;
-pub use error::AuthorityError;
+pub use error::{AuthorityError, Problem};
 
 /// Where the CA and what apps must trust are kept.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -96,7 +96,7 @@ pub fn hints(directory: &Path) -> Vec<Hint> {
     let set = |runtime, setting| Hint { runtime, setting };
     vec![
         set(
-            "OpenSSL, Python, Ruby, Go, PHP, .NET",
+            "OpenSSL, Python, Ruby, Go, .NET",
             format!("SSL_CERT_FILE={bundle}"),
         ),
         set("Python requests", format!("REQUESTS_CA_BUNDLE={bundle}")),
@@ -121,7 +121,7 @@ pub fn hints(directory: &Path) -> Vec<Hint> {
             ),
         ),
         set(
-            "PHP with a CA in its php.ini",
+            "PHP",
             format!("php -d openssl.cafile={bundle} -d curl.cainfo={bundle}"),
         ),
     ]

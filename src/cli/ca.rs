@@ -163,7 +163,7 @@ fn describe(local: &Local, directory: &Path, now: SystemTime) -> Result<(), Fail
     );
     let permitted = match local.permitted().map_err(Failure::other)? {
         Some(permitted) => format!("{} and names below", permitted.names().join(", ")),
-        None => "EVERYTHING: this CA has no name constraints".to_owned(),
+        None => "EVERY name: nothing in this CA constrains it".to_owned(),
     };
     let over = if local.end().map_err(Failure::other)? < now {
         "  EXPIRED"

@@ -146,7 +146,7 @@ impl Hello {
 /// Whether a client takes a certificate with a P-256 key.
 ///
 /// In TLS 1.2 its cipher suites and its curves decide as well (RFC 8422 section 2).
-fn takes_ecdsa(hello: &ClientHello<'_>) -> bool {
+pub fn takes_ecdsa(hello: &ClientHello<'_>) -> bool {
     let signs = hello
         .signature_schemes()
         .contains(&SignatureScheme::ECDSA_NISTP256_SHA256);

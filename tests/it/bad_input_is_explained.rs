@@ -139,6 +139,36 @@ fn every_mistake_has_its_line_with_file_key_and_what_would_be_right() {
 }
 
 #[test]
+fn mistakes_in_the_section_ca_have_their_line() {
+    let files = Files::new();
+    for (section, expected) in [
+        (
+            "{ life: 1d }",
+            "ca.life: \"1d\" is out of range; 30d to 36500d are allowed",
+        ),
+        (
+            "{ dir: x }",
+            "unknown key \"dir\"; known here: directory, life, trust_directory",
+        ),
+        ("{ directory: }", "ca.directory: is empty"),
+    ] {
+        files.config("https://localhost:1", "", &format!("ca: {section}"));
+        let line = one_line(&files, "config.yaml");
+        assert!(line.contains(expected), "{section}: {line}");
+    }
+    files.config(
+        "https://localhost:1",
+        "",
+        "ca: { directory: ca, life: 90d, trust_directory: /trust }",
+    );
+    let loaded = countersign::config::load(&files.path("config.yaml"));
+    let ca = loaded.config.unwrap().ca;
+    assert_eq!(ca.directory, Some(files.path("ca")));
+    assert_eq!(ca.life, std::time::Duration::from_hours(90 * 24));
+    assert_eq!(ca.trust_directory, Some("/trust".into()));
+}
+
+#[test]
 fn two_routes_for_one_host_are_refused() {
     let files = Files::new();
     for second in [

@@ -31,4 +31,7 @@ mod opened_by_us;
 mod others_pass_untouched;
 mod support;
 mod the_binary_serves;
+mod the_ca_is_kept;
+mod the_local_ca;
+mod tls_is_looked_into;
 mod tunnels_pass_unread;
