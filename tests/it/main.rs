@@ -29,6 +29,7 @@ mod https_clients_need_no_change;
 mod never_twice;
 mod opened_by_us;
 mod others_pass_untouched;
+mod redirect_rules;
 mod support;
 mod the_binary_serves;
 mod the_ca_is_kept;
