@@ -4,7 +4,7 @@
 //! (`tests/architecture.rs` holds this):
 //!
 //! ```text
-//! cli → app → config → {egress | admin | sandbox} → {upstream | ca} → net → {http | keys}
+//! cli → app → config → {egress | admin | redirect | sandbox} → {upstream | ca} → net → {http | keys}
 //!     → exchange → telemetry → clock
 //! ```
 //!
@@ -22,6 +22,7 @@ pub mod exchange;
 pub mod http;
 pub mod keys;
 pub mod net;
+pub mod redirect;
 pub mod sandbox;
 pub mod telemetry;
 pub mod upstream;

@@ -10,6 +10,7 @@ pub mod keygen;
 pub mod message;
 pub mod operate;
 pub mod output;
+pub mod redirect;
 pub mod run;
 pub mod sandbox;
 
@@ -39,6 +40,7 @@ enum Command {
     Ca(ca::Ca),
     Wait(operate::Wait),
     Shutdown(operate::Shutdown),
+    Redirect(redirect::Redirect),
 }
 
 /// How a command ended badly.
@@ -85,6 +87,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Ca(command) => command.execute(),
         Command::Wait(command) => command.execute(),
         Command::Shutdown(command) => command.execute(),
+        Command::Redirect(command) => command.execute(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

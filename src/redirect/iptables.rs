@@ -1,0 +1,101 @@
+//! The rules in the language of iptables: a chain of our own in the table nat, and one jump to it.
+//!
+//! `change` writes what `iptables-restore --noflush` reads to go from the chain that is there to the
+//! one that is wanted; the same in reverse takes it back. Only lines with our chain's name occur.
+
+use super::rules::{Family, Rules, Step};
+
+/// The name of our chain.
+const CHAIN: &str = "COUNTERSIGN";
+
+/// Our chain as it is, or is to be, in one family.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Chain {
+    /// The lines in the built-in chains that lead to ours, as `-A OUTPUT …`.
+    jumps: Vec<String>,
+    /// The lines in ours, as `-A COUNTERSIGN …`.
+    rules: Vec<String>,
+}
+
+impl Chain {
+    /// The chain these rules want.
+    pub(super) fn wanted(rules: &Rules, family: Family) -> Self {
+        let steps = rules.steps(family).into_iter();
+        Self {
+            jumps: vec![format!("-A OUTPUT -p tcp -j {CHAIN}")],
+            rules: steps
+                .map(|step| format!("-A {CHAIN} {}", line(step, rules)))
+                .collect(),
+        }
+    }
+
+    /// The chain in the output of `iptables -t nat -S`, if it is there.
+    pub(super) fn listed(table: &str) -> Option<Self> {
+        let new = format!("-N {CHAIN}");
+        table.lines().find(|line| line.trim_end() == new)?;
+        let (own, jump) = (format!("-A {CHAIN} "), format!(" -j {CHAIN}"));
+        let lines = |fits: &dyn Fn(&&str) -> bool| {
+            let lines = table.lines().map(str::trim_end).filter(fits);
+            lines.map(str::to_owned).collect()
+        };
+        Some(Self {
+            jumps: lines(&|line| line.starts_with("-A ") && line.ends_with(&jump)),
+            rules: lines(&|line| line.starts_with(&own)),
+        })
+    }
+}
+
+/// The input of `iptables-restore --noflush` that makes `after` of `before`; one transaction.
+pub(super) fn change(before: Option<&Chain>, after: Option<&Chain>, family: Family) -> String {
+    let mut surplus = before.map_or_else(Vec::new, |chain| chain.jumps.clone());
+    let mut lines = vec![
+        format!(
+            "# countersign redirect: input of {}-restore --noflush",
+            program(family)
+        ),
+        "*nat".to_owned(),
+    ];
+    if let Some(chain) = after {
+        // Makes the chain, or empties it.
+        lines.push(format!(":{CHAIN} - [0:0]"));
+        lines.extend(chain.rules.iter().cloned());
+        for jump in &chain.jumps {
+            match surplus.iter().position(|there| there == jump) {
+                Some(place) => drop(surplus.remove(place)),
+                None => lines.push(jump.clone()),
+            }
+        }
+    }
+    lines.extend(surplus.iter().map(|jump| jump.replacen("-A", "-D", 1)));
+    if before.is_some() && after.is_none() {
+        lines.push(format!("-F {CHAIN}"));
+        lines.push(format!("-X {CHAIN}"));
+    }
+    lines.push("COMMIT\n".to_owned());
+    lines.join("\n")
+}
+
+/// The program's usual name for a family.
+pub(super) fn program(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "iptables",
+        Family::V6 => "ip6tables",
+    }
+}
+
+fn line(step: Step, rules: &Rules) -> String {
+    match step {
+        Step::PassLocal => "-o lo -j RETURN".to_owned(),
+        Step::PassUser(uid) => format!("-m owner --uid-owner {uid} -j RETURN"),
+        Step::PassGroup(gid) => format!("-m owner --gid-owner {gid} -j RETURN"),
+        Step::PassPort(port) => format!("-p tcp --dport {port} -j RETURN"),
+        Step::PassNetwork(network) => format!("-d {network} -j RETURN"),
+        Step::Redirect { user, port } => {
+            let user = user.map_or_else(String::new, |uid| format!("-m owner --uid-owner {uid} "));
+            let port = port.map_or_else(String::new, |port| format!("--dport {port} "));
+            // --syn: a connection from before the kernel tracked any looks new, too.
+            let to = rules.port();
+            format!("-p tcp --syn {port}{user}-j REDIRECT --to-ports {to}")
+        }
+    }
+}
