@@ -99,3 +99,85 @@ fn line(step: Step, rules: &Rules) -> String {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::rules::testing::every_kind;
+    use super::*;
+
+    const FRESH: &str = "\
+# countersign redirect: input of ip6tables-restore --noflush
+*nat
+:COUNTERSIGN - [0:0]
+-A COUNTERSIGN -o lo -j RETURN
+-A COUNTERSIGN -m owner --uid-owner 1337 -j RETURN
+-A COUNTERSIGN -m owner --gid-owner 1338 -j RETURN
+-A COUNTERSIGN -p tcp --dport 22 -j RETURN
+-A COUNTERSIGN -d fd00::/8 -j RETURN
+-A COUNTERSIGN -p tcp --syn --dport 443 -m owner --uid-owner 1000 -j REDIRECT --to-ports 15001
+-A COUNTERSIGN -p tcp --syn --dport 80 -m owner --uid-owner 1000 -j REDIRECT --to-ports 15001
+-A OUTPUT -p tcp -j COUNTERSIGN
+COMMIT
+";
+
+    const TABLE: &str = "\
+-P OUTPUT ACCEPT
+-N COUNTERSIGN
+-N COUNTERSIGN2
+-A OUTPUT -d 198.51.100.1/32 -j COUNTERSIGN
+-A OUTPUT -p tcp -j COUNTERSIGN
+-A OUTPUT -p tcp -j COUNTERSIGN2
+-A OUTPUT -p tcp -j COUNTERSIGN
+-A COUNTERSIGN -o lo -j RETURN
+-A COUNTERSIGN2 -j RETURN
+";
+
+    fn lines(input: &str) -> Vec<&str> {
+        input.lines().skip(1).collect()
+    }
+
+    #[test]
+    fn every_step_has_its_line_and_no_other_familys() {
+        let wanted = Chain::wanted(&every_kind(), Family::V6);
+        assert_eq!(change(None, Some(&wanted), Family::V6), FRESH);
+    }
+
+    #[test]
+    fn one_jump_stays_however_many_there_were() {
+        let (before, after) = (
+            Chain::listed(TABLE).unwrap(),
+            Chain {
+                jumps: vec!["-A OUTPUT -p tcp -j COUNTERSIGN".to_owned()],
+                rules: Vec::new(),
+            },
+        );
+        assert_eq!(
+            lines(&change(Some(&before), Some(&after), Family::V4)),
+            [
+                "*nat",
+                ":COUNTERSIGN - [0:0]",
+                "-D OUTPUT -d 198.51.100.1/32 -j COUNTERSIGN",
+                "-D OUTPUT -p tcp -j COUNTERSIGN",
+                "COMMIT"
+            ]
+        );
+    }
+
+    #[test]
+    fn removal_names_our_jumps_and_our_chain_only() {
+        let before = Chain::listed(TABLE).unwrap();
+        assert_eq!(
+            lines(&change(Some(&before), None, Family::V4)),
+            [
+                "*nat",
+                "-D OUTPUT -d 198.51.100.1/32 -j COUNTERSIGN",
+                "-D OUTPUT -p tcp -j COUNTERSIGN",
+                "-D OUTPUT -p tcp -j COUNTERSIGN",
+                "-F COUNTERSIGN",
+                "-X COUNTERSIGN",
+                "COMMIT"
+            ]
+        );
+        assert_eq!(Chain::listed("-N COUNTERSIGN2\n-P OUTPUT ACCEPT\n"), None);
+    }
+}

@@ -22,26 +22,24 @@ pub(super) fn script(rules: &Rules, set: &[Family], dropped: &[Family]) -> Strin
     script.push_str(&removal(dropped));
     for family in set {
         script.push_str(&removal(&[*family]));
+        let _infallible = writeln!(script, "table {} {{\n\tchain output {{", table(*family));
         // -100 is dstnat by its number; old versions of nft know the name in prerouting only.
-        let head = "\tchain output {\n\t\ttype nat hook output priority -100; policy accept;\n";
-        let steps: String = rules
-            .steps(*family)
-            .into_iter()
-            .map(|step| format!("\t\t{}\n", line(step, *family, rules)))
-            .collect();
-        let table = table(*family);
-        let _infallible = write!(script, "table {table} {{\n{head}{steps}\t}}\n}}\n");
+        script.push_str("\t\ttype nat hook output priority -100; policy accept;\n");
+        for step in rules.steps(*family) {
+            let _infallible = writeln!(script, "\t\t{}", line(step, *family, rules));
+        }
+        script.push_str("\t}\n}\n");
     }
     script
 }
 
 /// The script that drops the tables of these families, whether they are there or not.
 pub(super) fn removal(families: &[Family]) -> String {
-    families
-        .iter()
-        .map(|family| table(*family))
-        .map(|table| format!("table {table}\ndelete table {table}\n"))
-        .collect()
+    let mut script = String::new();
+    for table in families.iter().map(|family| table(*family)) {
+        let _infallible = writeln!(script, "table {table}\ndelete table {table}");
+    }
+    script
 }
 
 /// Whether our table is in the output of `nft list tables`.
@@ -75,5 +73,46 @@ fn keyword(family: Family) -> &'static str {
     match family {
         Family::V4 => "ip",
         Family::V6 => "ip6",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::rules::testing::every_kind;
+    use super::*;
+
+    const SCRIPT: &str = "\
+# countersign redirect: input of nft -f -
+table ip6 countersign
+delete table ip6 countersign
+table ip countersign
+delete table ip countersign
+table ip countersign {
+\tchain output {
+\t\ttype nat hook output priority -100; policy accept;
+\t\toifname \"lo\" return
+\t\tmeta skuid 1337 return
+\t\tmeta skgid 1338 return
+\t\ttcp dport 22 return
+\t\tip daddr 10.0.0.0/8 return
+\t\tmeta skuid 1000 tcp dport 443 tcp flags & (fin | syn | rst | ack) == syn redirect to :15001
+\t\tmeta skuid 1000 tcp dport 80 tcp flags & (fin | syn | rst | ack) == syn redirect to :15001
+\t}
+}
+";
+
+    #[test]
+    fn every_step_has_its_line_and_no_other_familys() {
+        let script = script(&every_kind(), &[Family::V4], &[Family::V6]);
+        assert_eq!(script, SCRIPT);
+        let v6 = line(every_kind().steps(Family::V6)[4], Family::V6, &every_kind());
+        assert_eq!(v6, "ip6 daddr fd00::/8 return");
+    }
+
+    #[test]
+    fn only_the_table_of_that_name_is_ours() {
+        let tables = "table ip countersign2\ntable ip nat\ntable ip6 countersign\n";
+        assert!(!is_listed(tables, Family::V4));
+        assert!(is_listed(tables, Family::V6));
     }
 }

@@ -159,3 +159,81 @@ fn any_or_each<T: Copy>(list: &[T]) -> Vec<Option<T>> {
         list.iter().copied().map(Some).collect()
     }
 }
+
+#[cfg(test)]
+pub(super) mod testing {
+    use super::*;
+
+    pub(in super::super) fn number(port: u16) -> NonZeroU16 {
+        NonZeroU16::new(port).unwrap()
+    }
+
+    /// Rules with a step of every kind.
+    pub(in super::super) fn every_kind() -> Rules {
+        let wanted = Wanted {
+            exempt_uids: vec![1337],
+            exempt_gids: vec![1338],
+            only_uids: vec![1000],
+            ports: vec![number(443), number(80)],
+            exempt_ports: vec![number(22)],
+            exempt_networks: vec!["10.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()],
+            ipv6: true,
+        };
+        Rules::new(number(15001), wanted).unwrap()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::testing::number;
+    use super::*;
+
+    #[test]
+    fn there_are_no_rules_without_somebody_exempt() {
+        let problems = Rules::new(number(1), Wanted::default()).unwrap_err();
+        assert_eq!(problems, [RulesError::NobodyExempt]);
+        for (exempt_uids, exempt_gids) in [(vec![0], vec![]), (vec![], vec![0])] {
+            let wanted = Wanted {
+                exempt_uids,
+                exempt_gids,
+                ..Wanted::default()
+            };
+            assert!(Rules::new(number(1), wanted).is_ok());
+        }
+    }
+
+    #[test]
+    fn contradictions_are_all_named() {
+        let wanted = Wanted {
+            exempt_uids: vec![1, 2],
+            only_uids: vec![2, 3],
+            ports: vec![number(443)],
+            exempt_ports: vec![number(443)],
+            ..Wanted::default()
+        };
+        assert_eq!(
+            Rules::new(number(1), wanted).unwrap_err(),
+            [
+                RulesError::BothWaysUser(2),
+                RulesError::BothWaysPort(number(443))
+            ]
+        );
+    }
+
+    #[test]
+    fn everything_is_redirected_where_nothing_is_named() {
+        let wanted = Wanted {
+            exempt_uids: vec![7],
+            ..Wanted::default()
+        };
+        let rules = Rules::new(number(1), wanted).unwrap();
+        let all = Step::Redirect {
+            user: None,
+            port: None,
+        };
+        assert_eq!(
+            rules.steps(Family::V4),
+            [Step::PassLocal, Step::PassUser(7), all]
+        );
+    }
+}
