@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what `make test` needs beside Rust, on Debian 12: the runtimes of the legacy clients
-# in tests/clients, .testbed/venv and .testbed/node with the packages pinned there, and the tools
-# that give tests a network of their own.
+# in tests/clients, .testbed/venv and .testbed/node with the packages pinned there, a nameserver, a
+# forward proxy, and the tools that give tests a network of their own.
 #
 # Only what is missing is installed, so a second run takes a fraction of a second; root is
 # needed only when a Debian package is missing. Starts nothing, and writes nothing outside
@@ -65,9 +65,14 @@ has_openssl() {
 # Only root uses them, and they may stand where only root looks.
 has_network_tools() {
     local tool PATH=$PATH:/usr/sbin:/sbin
-    for tool in ip nft iptables ip6tables setpriv; do
+    for tool in ip nft iptables-nft iptables-legacy ip6tables-nft ip6tables-legacy setpriv; do
         command -v "$tool" >/dev/null || return
     done
+}
+
+# A nameserver and a forward proxy. Not in everybody's PATH, so the tests name dnsmasq in full.
+has_servers() {
+    [[ -x /usr/sbin/dnsmasq ]] && command -v tinyproxy >/dev/null
 }
 
 # Prints the interpreter to build the venv from. Debian's own comes first: tests run clients as
@@ -147,7 +152,8 @@ needs=(
     "has_ruby|ruby with net/http, openssl and json|ruby"
     "python_with_venv|python3 of 3.9.2 or newer with venv|python3 python3-venv"
     "has_openssl|openssl|openssl"
-    "has_network_tools|ip, nft, iptables, ip6tables and setpriv|iproute2 nftables iptables util-linux"
+    "has_network_tools|ip, nft, both kinds of iptables and setpriv|iproute2 nftables iptables util-linux"
+    "has_servers|dnsmasq and tinyproxy|dnsmasq-base tinyproxy-bin"
 )
 
 missing=()

@@ -25,7 +25,7 @@ use crate::net::listener::{BindError, bind};
 use crate::net::serve::{Server, Settings};
 use crate::net::{task, tls};
 use crate::telemetry::Metrics;
-use crate::upstream::{Connector, OwnAddresses, Upstream};
+use crate::upstream::{Connector, OwnAddresses, Proxy, Resolver, Upstream};
 
 /// Everything that could be wrong was looked at and is right.
 #[derive(Debug)]
@@ -33,6 +33,8 @@ pub struct Prepared {
     config: Config,
     keyring: Arc<Keyring>,
     tls: rustls::ClientConfig,
+    resolver: Resolver,
+    proxy: Option<Proxy>,
     clock: Clock,
 }
 
@@ -78,10 +80,10 @@ pub enum StartError {
     Trust(#[from] TrustError),
 }
 
-/// Loads all a sidecar needs: keys, certificates.
+/// Loads all a sidecar needs: keys, certificates, the proxy's credentials.
 ///
 /// # Errors
-/// Every problem of the configuration, the keys and the certificates, one line each.
+/// Every problem of the configuration and of the files it names, one line each.
 pub fn prepare(loaded: impl Into<Loaded>, clock: Clock) -> Result<Prepared, Vec<String>> {
     let Loaded {
         config,
@@ -105,15 +107,31 @@ pub fn prepare(loaded: impl Into<Loaded>, clock: Clock) -> Result<Prepared, Vec<
     if let Err(error) = look_at_ca(&config, &clock) {
         problems.push(format!("{}: ca: {error}", config.source));
     }
-    match (keyring, tls) {
-        (Ok(keyring), Ok(tls)) if problems.is_empty() => Ok(Prepared {
+    let resolver = Resolver::new(&config.upstream.resolve).map_err(|error| {
+        problems.push(format!("{}: resolve.nameservers: {error}", config.source));
+    });
+    let proxy = proxy(&config, &mut problems);
+    match (keyring, tls, resolver) {
+        (Ok(keyring), Ok(tls), Ok(resolver)) if problems.is_empty() => Ok(Prepared {
             config,
             keyring: Arc::new(keyring),
             tls,
+            resolver,
+            proxy,
             clock,
         }),
         _ => Err(problems),
     }
+}
+
+/// The proxy with its credentials; none is configured, or what is wrong is reported.
+fn proxy(config: &Config, problems: &mut Vec<String>) -> Option<Proxy> {
+    let proxy = config.upstream.proxy.as_ref()?;
+    let loaded = Proxy::load(proxy);
+    if let (Err(error), Some((_, place))) = (&loaded, &proxy.credentials) {
+        problems.push(format!("{place}: {error}"));
+    }
+    loaded.ok()
 }
 
 /// Binds all listeners and serves.
@@ -125,6 +143,8 @@ pub async fn start(prepared: Prepared) -> Result<Running, StartError> {
         config,
         keyring,
         tls,
+        resolver,
+        proxy,
         clock,
     } = prepared;
     let metrics = Metrics::new()?;
@@ -170,7 +190,7 @@ pub async fn start(prepared: Prepared) -> Result<Running, StartError> {
         let gauge = metrics.buffered.with_label_values::<&str>(&[]);
         let budget = Budget::new(config.limits.buffered, gauge);
         let ids = Arc::new(Ids::new());
-        let connector = Connector::new(tls, own.clone(), metrics.clone());
+        let connector = Connector::new(tls, resolver, proxy, own.clone(), metrics.clone());
         let service = Arc::new(Egress {
             config: section.clone(),
             keyring: Arc::clone(&keyring),
@@ -307,6 +327,7 @@ fn traffic(config: &Config) -> Vec<String> {
         let directory = directory.display();
         lines.push(format!("ca: what apps need to trust it is in {directory}"));
     }
+    lines.extend(config.upstream.lines());
     if config.ingress {
         lines.push("ingress: CONFIGURED BUT NOT SERVED by this version".to_owned());
     }

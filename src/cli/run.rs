@@ -15,7 +15,7 @@ use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::net::drain::{self, Phase};
 use crate::telemetry::log;
-use crate::upstream::{Host, Origin};
+use crate::upstream::{self, Host, Origin};
 use crate::{admin, ca, keys};
 
 /// The configuration file used when none is named.
@@ -152,6 +152,7 @@ impl Flags {
             }),
             extra_roots: self.upstream_ca,
             ca: ca::Config::default(),
+            upstream: upstream::Config::default(),
             limits: config::Limits::default(),
             drain: drain::Config::default(),
         })

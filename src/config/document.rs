@@ -168,6 +168,11 @@ impl Node {
         matches!(self.content, Content::List(_))
     }
 
+    /// Whether it is a list without items.
+    pub fn is_empty_list(&self) -> bool {
+        matches!(&self.content, Content::List(items) if items.is_empty())
+    }
+
     /// The items of a list.
     pub fn list(self, problems: &mut Problems) -> Vec<Self> {
         match self.content {
@@ -216,6 +221,11 @@ impl Map {
             problems.add(format!("{}: the key \"{key}\" is missing", self.place));
         }
         node
+    }
+
+    /// The entries of a mapping whose keys are values too.
+    pub fn into_entries(self) -> BTreeMap<String, Node> {
+        self.entries
     }
 
     /// Reports what was never asked for.

@@ -8,6 +8,7 @@ pub mod document;
 pub mod egress;
 pub mod identities;
 pub mod ingress;
+pub mod upstream;
 pub mod values;
 
 use std::fs;
@@ -35,6 +36,8 @@ pub struct Config {
     pub extra_roots: Option<PathBuf>,
     /// The CA whose certificates apps see.
     pub ca: crate::ca::Config,
+    /// How destinations are reached.
+    pub upstream: crate::upstream::Config,
     /// What the process may use.
     pub limits: Limits,
     /// How it stops.
@@ -140,6 +143,7 @@ fn whole(source: &str, mut map: Map, folder: &Path, problems: &mut Problems) -> 
         .take("ca")
         .and_then(|node| node.map(problems))
         .map(|section| ca::read(section, folder, problems));
+    let upstream = upstream::read(&mut map, folder, problems);
     let limits = limits(&mut map, problems);
     let drain = drain_section(&mut map, problems);
     map.finish(problems);
@@ -160,6 +164,7 @@ fn whole(source: &str, mut map: Map, folder: &Path, problems: &mut Problems) -> 
         admin: admin.flatten(),
         extra_roots,
         ca: ca.unwrap_or_default(),
+        upstream,
         limits,
         drain,
     };

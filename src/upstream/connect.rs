@@ -1,4 +1,5 @@
-//! Opens connections: resolve once, dial what was checked, TLS with real certificate checks.
+//! Opens connections: resolve once, dial what was checked, CONNECT where a proxy is configured, TLS
+//! with real certificate checks.
 //!
 //! Refuses to dial this process's own listeners, which would send a request in circles. Errors say
 //! at which step it failed; the pool above turns them into faults.
@@ -11,24 +12,26 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use ::http::Uri;
 use ::http::uri::Scheme;
+use ::http::{StatusCode, Uri};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::dns::Name;
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
-use tokio::net::lookup_host;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tower_service::Service;
 
 use super::origin::{Host, Origin, split};
 use super::own::OwnAddresses;
+use super::proxy::Proxy;
+use super::resolve::Resolver;
 use super::stream::{Dialled, Stream};
+use crate::http::body::BoxError;
 use crate::telemetry::Metrics;
 
-/// How long resolving, connecting and the TLS handshake may each take.
+/// How long resolving, connecting, the proxy's consent and the TLS handshake may each take.
 const STEP: Duration = Duration::from_secs(5);
 
 /// At which step a connection failed.
@@ -51,7 +54,35 @@ pub enum ConnectError {
         /// Host and port.
         host: String,
         /// What the system said.
-        source: Box<dyn std::error::Error + Send + Sync>,
+        source: BoxError,
+    },
+    /// The proxy wants to know who we are.
+    #[error("the proxy {proxy} {}", credentials_text(*given, *status))]
+    ProxyCredentials {
+        /// The proxy's host and port.
+        proxy: String,
+        /// Whether it was told.
+        given: bool,
+        /// 407, or 401 from proxies that confuse the two.
+        status: StatusCode,
+    },
+    /// The proxy does not want to reach the destination, or cannot.
+    #[error("the proxy {proxy} refuses CONNECT to {destination} ({status})")]
+    ProxyRefused {
+        /// The proxy's host and port.
+        proxy: String,
+        /// The destination's.
+        destination: String,
+        /// What the proxy answered.
+        status: StatusCode,
+    },
+    /// No valid answer to CONNECT.
+    #[error("the proxy {proxy} did not answer CONNECT")]
+    Proxy {
+        /// The proxy's host and port.
+        proxy: String,
+        /// What went wrong.
+        source: BoxError,
     },
     /// No trusted TLS.
     #[error("TLS with {host} failed")]
@@ -77,9 +108,20 @@ impl ConnectError {
             Self::Target(_) => "invalid",
             Self::Resolve { .. } => "resolve_failed",
             Self::Tcp { .. } => "connect_failed",
+            Self::ProxyCredentials { .. } | Self::ProxyRefused { .. } => "proxy_refused",
+            Self::Proxy { .. } => "proxy_failed",
             Self::Tls { .. } => "tls_failed",
             Self::Loop { .. } => "loop",
         }
+    }
+}
+
+fn credentials_text(given: bool, status: StatusCode) -> String {
+    let code = status.as_u16();
+    if given {
+        format!("refuses the credentials in upstream_proxy.credentials_file ({code})")
+    } else {
+        format!("asks for credentials ({code}); set upstream_proxy.credentials_file")
     }
 }
 
@@ -97,15 +139,26 @@ fn loop_text(host: &Host, address: SocketAddr) -> String {
 #[derive(Clone)]
 pub struct Connector {
     tls: Arc<ClientConfig>,
+    resolver: Resolver,
+    proxy: Option<Proxy>,
     own: OwnAddresses,
     metrics: Metrics,
 }
 
 impl Connector {
-    /// A connector that trusts what `tls` trusts and never dials `own`.
-    pub fn new(tls: ClientConfig, own: OwnAddresses, metrics: Metrics) -> Self {
+    /// A connector that trusts what `tls` trusts, goes through `proxy` where that is meant to be, and
+    /// never dials `own`.
+    pub fn new(
+        tls: ClientConfig,
+        resolver: Resolver,
+        proxy: Option<Proxy>,
+        own: OwnAddresses,
+        metrics: Metrics,
+    ) -> Self {
         Self {
             tls: Arc::new(tls),
+            resolver,
+            proxy,
             own,
             metrics,
         }
@@ -158,7 +211,28 @@ impl Connector {
     }
 
     async fn reach(&self, host: &Host, port: u16) -> Result<Dialled, ConnectError> {
-        let addresses = resolve(host, port).await?;
+        let Some(proxy) = self.proxy.as_ref().filter(|proxy| proxy.carries(host)) else {
+            return self.tcp("", host, port).await;
+        };
+        let stream = self.tcp("the proxy ", &proxy.host, proxy.port).await?;
+        let consent = timeout(STEP, proxy.connect(stream, host, port)).await;
+        consent.unwrap_or_else(|elapsed| {
+            Err(ConnectError::Proxy {
+                proxy: proxy.to_string(),
+                source: elapsed.into(),
+            })
+        })
+    }
+
+    /// A TCP connection; `role` stands before the host's name in errors.
+    async fn tcp(&self, role: &str, host: &Host, port: u16) -> Result<Dialled, ConnectError> {
+        let addresses = timeout(STEP, self.resolver.addresses(host, port))
+            .await
+            .unwrap_or_else(|_elapsed| Err(io::ErrorKind::TimedOut.into()))
+            .map_err(|source| ConnectError::Resolve {
+                host: format!("{role}{host}"),
+                source,
+            })?;
         let itself = |address| ConnectError::Loop {
             host: host.clone(),
             address,
@@ -167,7 +241,7 @@ impl Connector {
             return Err(itself(*address));
         }
         let fail = |source| ConnectError::Tcp {
-            host: format!("{host}:{port}"),
+            host: format!("{role}{host}:{port}"),
             source,
         };
         let mut dialler = HttpConnector::new_with_resolver(Checked(addresses));
@@ -232,25 +306,6 @@ fn origin(uri: &Uri) -> Result<Origin, ConnectError> {
         host,
         port: port.unwrap_or(if secure { 443 } else { 80 }),
     })
-}
-
-async fn resolve(host: &Host, port: u16) -> Result<Vec<SocketAddr>, ConnectError> {
-    let fail = |source| ConnectError::Resolve {
-        host: host.to_string(),
-        source,
-    };
-    let found: Vec<_> = timeout(STEP, lookup_host((host.as_str(), port)))
-        .await
-        .unwrap_or_else(|_elapsed| Err(io::ErrorKind::TimedOut.into()))
-        .map_err(fail)?
-        .collect();
-    if found.is_empty() {
-        return Err(fail(io::Error::new(
-            io::ErrorKind::NotFound,
-            "the name has no address",
-        )));
-    }
-    Ok(found)
 }
 
 /// Answers every name with the addresses that were checked.

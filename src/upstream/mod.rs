@@ -8,6 +8,8 @@
 pub mod connect;
 pub mod origin;
 pub mod own;
+pub mod proxy;
+pub mod resolve;
 pub mod stream;
 
 use std::error::Error;
@@ -24,6 +26,8 @@ use tokio::time::timeout;
 pub use connect::Connector;
 pub use origin::{Host, Origin};
 pub use own::OwnAddresses;
+pub use proxy::Proxy;
+pub use resolve::Resolver;
 pub use stream::Dialled;
 
 use self::connect::ConnectError;
@@ -49,6 +53,25 @@ pub struct Upstream {
     http1: Client<Connector, Body>,
     dialler: Connector,
     budget: Budget,
+}
+
+/// How destinations are reached.
+#[derive(Clone, Debug, Default)]
+pub struct Config {
+    /// Where names are looked up.
+    pub resolve: resolve::Config,
+    /// The proxy that connections go through.
+    pub proxy: Option<proxy::Config>,
+}
+
+impl Config {
+    /// What is out of the ordinary, in words, nothing secret.
+    pub fn lines(&self) -> Vec<String> {
+        let Self { resolve, proxy } = self;
+        let proxy = proxy.as_ref().map(ToString::to_string);
+        let sentences = resolve.sentences().into_iter().chain(proxy);
+        sentences.map(|text| format!("upstream: {text}")).collect()
+    }
 }
 
 /// What one request may take.

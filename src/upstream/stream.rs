@@ -39,6 +39,11 @@ impl Dialled {
     pub fn tcp(&mut self) -> (Bytes, &TcpStream) {
         (std::mem::take(&mut self.early), &self.tcp)
     }
+
+    /// The same connection behind bytes of it that were read already.
+    pub(super) fn after(self, early: Bytes) -> Self {
+        Self { early, ..self }
+    }
 }
 
 impl AsyncRead for Dialled {

@@ -20,7 +20,7 @@ fn complaints(output: &Output) -> Vec<String> {
 }
 
 /// Checks and runs the file; both must say the same single line and exit 64.
-fn one_line(files: &Files, file: &str) -> String {
+pub fn one_line(files: &Files, file: &str) -> String {
     let path = files.path(file);
     let (check, run) = (
         countersign(&["check", "--config", text(&path)]),

@@ -22,6 +22,7 @@
 
 mod answers_are_verified;
 mod bad_input_is_explained;
+mod bad_ways_out_are_explained;
 mod bytes_arrive_as_sent;
 mod clients_need_no_change;
 mod drains_in_order;
@@ -34,5 +35,7 @@ mod support;
 mod the_binary_serves;
 mod the_ca_is_kept;
 mod the_local_ca;
+mod the_way_out;
+mod through_a_proxy;
 mod tls_is_looked_into;
 mod tunnels_pass_unread;

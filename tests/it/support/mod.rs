@@ -1,6 +1,7 @@
 //! A world for tests: a gateway, a sidecar in front of it, raw clients and raw servers.
 
 pub mod clients;
+pub mod daemon;
 pub mod netns;
 pub mod process;
 pub mod raw;

@@ -39,7 +39,12 @@ pub struct Sidecar {
 impl Sidecar {
     /// Starts `run` and waits for its line `ready`.
     pub fn run(arguments: &[&str]) -> Self {
-        let mut child = command(arguments)
+        Self::start(command(arguments))
+    }
+
+    /// The same for a command that becomes `run` in the end.
+    pub fn start(mut command: Command) -> Self {
+        let mut child = command
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()

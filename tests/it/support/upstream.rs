@@ -1,5 +1,6 @@
 //! The way out on its own, without a sidecar around it.
 
+use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -7,7 +8,7 @@ use countersign::exchange::{Direction, Exchange, Fault, Ids};
 use countersign::http::body::{self, Budget};
 use countersign::net::tls;
 use countersign::telemetry::Metrics;
-use countersign::upstream::{Connector, OwnAddresses, Upstream};
+use countersign::upstream::{Config, Connector, Dialled, OwnAddresses, Proxy, Resolver, Upstream};
 use http::{HeaderMap, Method, Request, Response};
 use hyper::body::Incoming;
 
@@ -20,16 +21,37 @@ pub struct WayOut {
 
 impl WayOut {
     /// One that trusts the certificates of this PEM file, and knows no listener.
-    pub fn trusting(ca: Option<&std::path::Path>) -> Self {
+    pub fn trusting(ca: Option<&Path>) -> Self {
+        Self::configured(ca, &Config::default())
+    }
+
+    /// One that reaches destinations as configured.
+    pub fn by(config: &Config) -> Self {
+        Self::configured(None, config)
+    }
+
+    fn configured(ca: Option<&Path>, config: &Config) -> Self {
         let (own, metrics) = (OwnAddresses::default(), Metrics::new().unwrap());
         let settings = tls::client(tls::roots(ca).unwrap()).unwrap();
-        let connector = Connector::new(settings, own.clone(), metrics.clone());
+        let resolver = Resolver::new(&config.resolve).unwrap();
+        let proxy = config
+            .proxy
+            .as_ref()
+            .map(|proxy| Proxy::load(proxy).unwrap());
+        let connector = Connector::new(settings, resolver, proxy, own.clone(), metrics.clone());
         let gauge = metrics.buffered.with_label_values::<&str>(&[]);
         Self {
             upstream: Upstream::new(connector, Budget::new(1 << 20, gauge)),
             own,
             metrics,
         }
+    }
+
+    /// Opens a connection to `host:port`.
+    pub async fn dial(&self, to: &str) -> Result<Dialled, Fault> {
+        let (host, port) = to.rsplit_once(':').unwrap();
+        let port = port.parse().unwrap();
+        self.upstream.dial(&host.parse().unwrap(), port).await
     }
 
     /// Relays a GET with these fields.

@@ -94,31 +94,23 @@ impl World {
 
     /// A sidecar in front of the simulated gateway, which speaks HTTP/2 or HTTP/1.1 only.
     pub async fn speaking(http2: bool, route: &str, rest: &str) -> Self {
-        let clock = Clock::held(SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000));
-        Self::at(clock, http2, route, rest).await
+        Self::at(held(), "localhost", http2, route, rest).await
+    }
+
+    /// The same, where the sidecar knows the gateway by that name.
+    pub async fn calling(name: &str, http2: bool, route: &str, rest: &str) -> Self {
+        Self::at(held(), name, http2, route, rest).await
     }
 
     /// One at the present time, for clients that look at the clock themselves.
     pub async fn now(route: &str, rest: &str) -> Self {
-        Self::at(Clock::system(), false, route, rest).await
+        Self::at(Clock::system(), "localhost", false, route, rest).await
     }
 
-    async fn at(clock: Clock, http2: bool, route: &str, rest: &str) -> Self {
+    async fn at(clock: Clock, name: &str, http2: bool, route: &str, rest: &str) -> Self {
         let files = Files::new();
-        let config = sandbox::Config {
-            client_id: ClientId::parse(CLIENT_ID).unwrap(),
-            partner_key: files.partner.public_key(),
-            key: files.gateway.clone(),
-            key_version: KeyVersion::default(),
-            http2,
-            fault: None,
-            clock: clock.clone(),
-        };
-        let gateway = sandbox::start(config, "127.0.0.1:0".parse().unwrap())
-            .await
-            .unwrap();
-        files.write("ca.pem", &gateway.ca_pem);
-        let upstream = format!("https://localhost:{}", gateway.address.port());
+        let gateway = gateway(&files, &clock, http2, "127.0.0.1:0").await;
+        let upstream = format!("https://{name}:{}", gateway.address.port());
         let rest = format!("upstream_tls: {{ ca_file: ca.pem }}\n{rest}");
         let file = files.config(&upstream, route, &rest);
         let running = start(&file, clock.clone()).await;
@@ -135,7 +127,7 @@ impl World {
     /// A sidecar in front of something else.
     pub async fn before(upstream: &str, route: &str, rest: &str) -> Self {
         let files = Files::new();
-        let clock = Clock::held(SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000));
+        let clock = held();
         let file = files.config(upstream, route, rest);
         let running = start(&file, clock.clone()).await;
         let egress = running.egress[0];
@@ -187,6 +179,28 @@ impl World {
             "countersign_verifications_total{{direction=\"egress\",result=\"{result}\"}}"
         ))
     }
+}
+
+fn held() -> Clock {
+    Clock::held(SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000))
+}
+
+/// The simulated gateway alone; its CA is written to `ca.pem`.
+pub async fn gateway(files: &Files, clock: &Clock, http2: bool, listen: &str) -> Started {
+    let config = sandbox::Config {
+        client_id: ClientId::parse(CLIENT_ID).unwrap(),
+        partner_key: files.partner.public_key(),
+        key: files.gateway.clone(),
+        key_version: KeyVersion::default(),
+        http2,
+        fault: None,
+        clock: clock.clone(),
+    };
+    let gateway = sandbox::start(config, listen.parse().unwrap())
+        .await
+        .unwrap();
+    files.write("ca.pem", &gateway.ca_pem);
+    gateway
 }
 
 async fn start(file: &Path, clock: Clock) -> Running {
