@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use countersign::exchange::{Code, Delivery, Fault};
-use countersign::upstream::{Config, proxy};
+use countersign::upstream::{Config, Proxy, proxy};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::time::Instant;
@@ -18,16 +18,24 @@ use crate::support::{Files, World};
 
 const SECRET: &str = "open-sesame";
 
-fn through(proxy: SocketAddr, credentials: Option<PathBuf>) -> WayOut {
+fn config(proxy: SocketAddr, credentials: Option<PathBuf>) -> proxy::Config {
+    proxy::Config {
+        host: proxy.ip().to_string().parse().unwrap(),
+        port: proxy.port(),
+        credentials: credentials.map(|file| (file, "here".to_owned())),
+        bypass: vec![],
+    }
+}
+
+fn by(proxy: proxy::Config) -> WayOut {
     WayOut::by(&Config {
-        proxy: Some(proxy::Config {
-            host: proxy.ip().to_string().parse().unwrap(),
-            port: proxy.port(),
-            credentials: credentials.map(|file| (file, "here".to_owned())),
-            bypass: vec![],
-        }),
+        proxy: Some(proxy),
         ..Config::default()
     })
+}
+
+fn through(proxy: SocketAddr) -> WayOut {
+    by(config(proxy, None))
 }
 
 fn not_sent(fault: &Fault) -> String {
@@ -87,12 +95,14 @@ async fn a_proxy_that_wants_other_credentials_is_explained_and_nothing_is_sent()
             "refuses the credentials in upstream_proxy.credentials_file (401)",
         ),
     ] {
-        let way = through(proxy.address, credentials);
+        let config = config(proxy.address, credentials);
+        let way = by(config.clone());
         let chain = not_sent(&way.dial(&to).await.unwrap_err());
         let expected = format!("the proxy {} {text}", proxy.address);
         assert!(chain.ends_with(&expected), "{chain}");
         assert_eq!(way.connects("proxy_refused"), 1);
-        let shown = format!("{chain} {way:?}", way = way.upstream);
+        let loaded = Proxy::load(&config).unwrap();
+        let shown = format!("{chain} {config:?} {loaded:?} {:?}", way.upstream);
         assert!(!shown.contains("wrong-secret"), "{shown}");
         assert!(!shown.contains("dXNlcjp3cm9uZy1zZWNyZXQ"), "{shown}");
     }
@@ -112,7 +122,7 @@ async fn tunnels_and_forwarded_requests_go_through_the_proxy_too() {
     assert_eq!(answer.outcome(), "verdict forwarded");
     assert!(proxy.was_asked(&other.address.to_string()));
 
-    let way = through(proxy.address, None);
+    let way = through(proxy.address);
     let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let to = server.local_addr().unwrap();
     let destination = format!("localhost:{}", to.port());
@@ -141,19 +151,14 @@ async fn what_the_proxy_is_not_for_goes_directly() {
 #[tokio::test]
 async fn a_proxy_that_is_not_there_is_named() {
     let nobody = closed_port();
-    let chain = not_sent(
-        &through(nobody, None)
-            .dial("a.example:443")
-            .await
-            .unwrap_err(),
-    );
+    let chain = not_sent(&through(nobody).dial("a.example:443").await.unwrap_err());
     let expected = format!("cannot connect to the proxy {nobody}");
     assert!(chain.contains(&expected), "{chain}");
 }
 
 #[tokio::test]
 async fn a_proxy_that_is_the_sidecar_itself_is_a_loop() {
-    let way = through("127.0.0.1:15001".parse().unwrap(), None);
+    let way = through("127.0.0.1:15001".parse().unwrap());
     way.own.set(vec!["0.0.0.0:15001".parse().unwrap()]);
     let fault = way.dial("a.example:443").await.unwrap_err();
     assert_eq!(fault.code(), Code::LoopDetected);
@@ -204,7 +209,7 @@ async fn whatever_a_proxy_answers_is_bounded_and_nothing_is_sent() {
         ),
     ] {
         let proxy = answering(answer.into_bytes()).await;
-        let way = through(proxy, None);
+        let way = through(proxy);
         let opened = tokio::time::timeout(Duration::from_secs(4), way.dial("a.example:443"));
         let chain = not_sent(&opened.await.expect(what).unwrap_err());
         assert!(
@@ -217,7 +222,7 @@ async fn whatever_a_proxy_answers_is_bounded_and_nothing_is_sent() {
 #[tokio::test(start_paused = true)]
 async fn a_proxy_that_never_answers_is_given_up_after_five_seconds() {
     for answer in ["", "HTTP/1.1 200 OK\r\n", "HTTP/1.1 100 Continue\r\n\r\n"] {
-        let way = through(answering(answer.into()).await, None);
+        let way = through(answering(answer.into()).await);
         let start = Instant::now();
         let chain = not_sent(&way.dial("a.example:443").await.unwrap_err());
         let took = start.elapsed();
@@ -230,7 +235,7 @@ async fn a_proxy_that_never_answers_is_given_up_after_five_seconds() {
 #[tokio::test]
 async fn the_first_bytes_of_a_server_that_speaks_first_are_kept() {
     let proxy = answering(b"HTTP/1.0 200 Connection established\r\n\r\nSSH-2.0-x".to_vec()).await;
-    let way = through(proxy, None);
+    let way = through(proxy);
     let mut dialled = way.dial("a.example:443").await.unwrap();
     let mut first = [0; 9];
     for byte in &mut first {
