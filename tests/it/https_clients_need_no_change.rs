@@ -1,6 +1,8 @@
 //! Real clients, unchanged, pay over their own https address through `HTTPS_PROXY`: the sidecar looks
 //! inside with a certificate of the local CA, signs and verifies.
 
+use std::process::Command;
+
 use serde_json::Value;
 
 use crate::support::World;
@@ -33,7 +35,7 @@ async fn every_client_that_knows_a_proxy_pays_through_it() {
     let all = clients::HTTPS.iter().filter(|client| client.takes_proxy);
     for (count, client) in all.enumerate() {
         let paid = clients::pay(
-            client.command(&around, None),
+            client.command(&around, |program| Command::new(program)),
             &url,
             &payment(&format!("R{count}")),
         )
@@ -64,7 +66,12 @@ async fn clients_that_do_not_trust_the_ca_refuse_and_are_counted() {
             .iter()
             .find(|client| client.name == name)
             .unwrap();
-        let paid = clients::pay(client.command(&around, None), &url, &payment("R1")).await;
+        let paid = clients::pay(
+            client.command(&around, |program| Command::new(program)),
+            &url,
+            &payment("R1"),
+        )
+        .await;
         assert!(paid.is_err(), "{name}: {paid:?}");
     }
     // curl says why it goes; the other two just go.

@@ -31,6 +31,7 @@ mod never_twice;
 mod opened_by_us;
 mod others_pass_untouched;
 mod redirect_rules;
+mod redirected_apps_need_no_change;
 mod support;
 mod the_binary_serves;
 mod the_ca_is_kept;

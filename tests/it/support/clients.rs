@@ -81,17 +81,11 @@ pub const HTTPS: &[Client] = &[
 ];
 
 impl Client {
-    /// Its command behind `prefix`, which may be a program that enters a namespace.
-    pub fn command(&self, around: &Surroundings, prefix: Option<Command>) -> Command {
+    /// Its command; `program` makes one of a program's name, such as inside a namespace.
+    pub fn command(&self, around: &Surroundings, program: impl Fn(&str) -> Command) -> Command {
         let start = (self.start)(around);
-        let (program, rest) = start.line.split_first().unwrap();
-        let mut command = match prefix {
-            Some(mut prefix) => {
-                prefix.arg(program);
-                prefix
-            }
-            None => Command::new(program),
-        };
+        let (name, rest) = start.line.split_first().unwrap();
+        let mut command = program(name);
         command.args(rest).envs(start.environment);
         command
     }

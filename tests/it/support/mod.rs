@@ -5,6 +5,7 @@ pub mod daemon;
 pub mod netns;
 pub mod process;
 pub mod raw;
+pub mod town;
 pub mod upstream;
 pub mod world;
 

@@ -67,7 +67,11 @@ impl Sidecar {
             admin: nowhere,
         };
         let ready = sidecar.wait_for(|line| line["message"] == "ready");
-        let address = |name: &str| ready[name].as_str().map(|text| text.parse().unwrap());
+        // The first of several.
+        let address = |name: &str| {
+            let addresses = ready[name].as_str()?;
+            addresses.split(' ').next().map(|one| one.parse().unwrap())
+        };
         sidecar.egress = address("egress").unwrap_or(nowhere);
         sidecar.admin = address("admin").unwrap_or(nowhere);
         sidecar
