@@ -143,12 +143,13 @@ impl Bundle {
         say(format_args!("{out}/{}: the local CA alone", trust::CA));
         for name in [trust::BUNDLE, trust::PKCS12, trust::JKS] {
             say(format_args!(
-                "{out}/{name}: the local CA and the {} roots of this system",
+                "{out}/{name}: the local CA and {} public roots",
                 count.saturating_sub(1)
             ));
         }
         say("\nset what the app's runtime looks at:\n");
-        for hint in trust::hints(&self.out) {
+        let out = std::path::absolute(&self.out).map_err(Failure::other)?;
+        for hint in trust::hints(&out) {
             say(format_args!("  # {}\n  {}", hint.runtime, hint.setting));
         }
         Ok(())
