@@ -89,7 +89,7 @@ pub fn write(directory: &Path, ca_pem: &str, now: SystemTime) -> Result<usize, T
     Ok(entries.len())
 }
 
-/// The settings for each runtime, with a directory as [`write`] leaves it.
+/// The settings for each runtime, with a directory as [`write()`] leaves it.
 pub fn hints(directory: &Path) -> Vec<Hint> {
     let file = |name| directory.join(name).display().to_string();
     let (ca, bundle, store) = (file(CA), file(BUNDLE), file(PKCS12));
