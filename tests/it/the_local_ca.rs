@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use countersign::ca::certificate::{self, Server, Validity};
 use countersign::ca::local::Local;
-use countersign::ca::{self, Authority, Permitted, trust};
+use countersign::ca::{self, Authority, Permitted, directory, trust};
 use countersign::clock::Clock;
 use countersign::net::opening::takes_ecdsa;
 use countersign::net::tls;
@@ -22,7 +22,7 @@ use tokio::net::TcpListener;
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::rustls::server::Acceptor;
 
-use crate::support::process::text;
+use crate::support::process::{command, text};
 
 const HOST: &str = "open-sea-global.alipayplus.com";
 const DAY: Duration = Duration::from_hours(24);
@@ -375,4 +375,22 @@ async fn keytool_and_openssl_read_every_certificate_of_the_stores() {
         assert_eq!(mode & 0o777, 0o644, "{name}");
     }
     assert_eq!(fs::read_dir(stage.trust.path()).unwrap().count(), 4);
+}
+
+#[test]
+fn where_the_system_has_no_roots_the_bundled_ones_are_handed_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, out) = (folder.path().join("ca"), folder.path().join("out"));
+    let patterns = patterns();
+    directory::create(&path, &patterns, ca::LIFE, now(), false).unwrap();
+    let bundle = ["ca", "bundle", "--directory", text(&path), "--out"];
+    let output = command(&[&bundle[..], &[text(&out)]].concat())
+        .env("SSL_CERT_FILE", folder.path().join("none"))
+        .env("SSL_CERT_DIR", folder.path().join("none"))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let bundle = fs::read_to_string(out.join(trust::BUNDLE)).unwrap();
+    let bundled = webpki_root_certs::TLS_SERVER_ROOT_CERTS.len();
+    assert_eq!(bundle.matches("-----BEGIN").count(), bundled + 1);
 }
