@@ -83,9 +83,7 @@ impl Resolver {
         let found: Vec<SocketAddr> = if let Some(fixed) = self.fixed.get(host) {
             fixed.iter().copied().map(with_port).collect()
         } else if let Some(nameservers) = &self.nameservers {
-            let mut name = Name::from_ascii(host.as_str()).map_err(io::Error::other)?;
-            // Absolute: no search domain is put behind it.
-            name.set_fqdn(true);
+            let name = Name::from_ascii(host.as_str()).map_err(io::Error::other)?;
             let answer = nameservers
                 .lookup_ip(name)
                 .await

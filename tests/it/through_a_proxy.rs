@@ -12,6 +12,7 @@ use tokio::net::TcpListener;
 use tokio::time::Instant;
 
 use crate::support::daemon::{ForwardProxy, closed_port};
+use crate::support::process::PATIENCE;
 use crate::support::raw::{RawGateway, UNSIGNED, post, send};
 use crate::support::upstream::WayOut;
 use crate::support::{Files, World};
@@ -239,7 +240,8 @@ async fn the_first_bytes_of_a_server_that_speaks_first_are_kept() {
     let mut dialled = way.dial("a.example:443").await.unwrap();
     let mut first = [0; 9];
     for byte in &mut first {
-        *byte = dialled.read_u8().await.unwrap();
+        let next = tokio::time::timeout(PATIENCE, dialled.read_u8()).await;
+        *byte = next.expect("the first bytes are lost").unwrap();
     }
     assert_eq!(&first, b"SSH-2.0-x");
 }
