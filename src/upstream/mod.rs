@@ -1,4 +1,5 @@
-//! Sends a request onward: pooled connections, deadlines, and at most one delivery.
+//! Sends a request onward: pooled connections, deadlines, and at most one delivery. Opens connections
+//! for those who speak on them themselves.
 //!
 //! The one room that knows hyper's client. Re-sends nothing that may have been written: a pooled
 //! connection that turns out closed before the first byte is replaced, anything later is a

@@ -107,7 +107,8 @@ impl Proxy {
     /// Whether connections to `host` go through the proxy.
     pub(super) fn carries(&self, host: &Host) -> bool {
         let target = format!("http://{host}/").parse::<Uri>();
-        target.is_ok_and(|target| self.destinations.intercept(&target).is_some())
+        let left_out = |target: &Uri| self.destinations.intercept(target).is_none();
+        !target.is_ok_and(|target| left_out(&target))
     }
 
     /// Makes a connection to the proxy one to the destination. The caller bounds the time.

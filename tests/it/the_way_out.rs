@@ -182,9 +182,9 @@ async fn a_name_nobody_can_resolve_is_not_sent_and_soon_said() {
             (Code::UpstreamUnreachable, Delivery::NotSent),
             "{what}"
         );
-        // One step of the connector is 5 s.
+        // One step of the connector is 5 s; the rest is for a loaded machine.
         assert!(
-            start.elapsed().as_secs() < 6,
+            start.elapsed().as_secs() < 10,
             "{what}: {:?}",
             start.elapsed()
         );
