@@ -110,6 +110,7 @@ pub fn apply(rules: &Rules, choice: Choice, programs: &Programs) -> Result<Done,
     require_permission()?;
     let tool = choose(choice, programs)?;
     let mut notes = refuse_doubling(tool, programs)?;
+    tool.try_out(Family::V4, programs)?;
     let mut families = rules.families().to_vec();
     if families.contains(&Family::V6)
         && let Some(why) = lack_of_ipv6(tool, programs)?
@@ -153,26 +154,23 @@ fn require_permission() -> Result<(), RedirectError> {
 }
 
 fn choose(choice: Choice, programs: &Programs) -> Result<Tool, RedirectError> {
-    let tool = match choice {
-        Choice::Nft => Tool::Nft,
-        Choice::Iptables => Tool::iptables(programs)?,
-        Choice::IptablesLegacy => Tool::iptables_legacy(programs)?,
-        Choice::Auto => {
-            let mut failures = Vec::new();
-            for tool in Tool::all(programs) {
-                match tool.try_out(Family::V4, programs) {
-                    Ok(()) => return Ok(tool),
-                    Err(error) => failures.push(error.to_string()),
-                }
-            }
-            if failures.is_empty() {
-                failures.push(NOWHERE.to_owned());
-            }
-            return Err(RedirectError::NoTool(failures.join("; ")));
+    match choice {
+        Choice::Nft => return Ok(Tool::Nft),
+        Choice::Iptables => return Ok(Tool::iptables(programs)?),
+        Choice::IptablesLegacy => return Ok(Tool::iptables_legacy(programs)?),
+        Choice::Auto => {}
+    }
+    let mut failures = Vec::new();
+    for tool in Tool::all(programs) {
+        match tool.try_out(Family::V4, programs) {
+            Ok(()) => return Ok(tool),
+            Err(error) => failures.push(error.to_string()),
         }
-    };
-    tool.try_out(Family::V4, programs)?;
-    Ok(tool)
+    }
+    if failures.is_empty() {
+        failures.push(NOWHERE.to_owned());
+    }
+    Err(RedirectError::NoTool(failures.join("; ")))
 }
 
 /// Refuses when another tool has made such rules; notes who could not be asked.

@@ -30,6 +30,7 @@ mod https_clients_need_no_change;
 mod never_twice;
 mod opened_by_us;
 mod others_pass_untouched;
+mod redirect_is_explained;
 mod redirect_rules;
 mod redirected_apps_need_no_change;
 mod support;

@@ -7,6 +7,7 @@ pub mod process;
 pub mod raw;
 pub mod town;
 pub mod upstream;
+pub mod redirected;
 pub mod world;
 
 pub use raw::Answer;
