@@ -45,7 +45,7 @@ fn print_is_what_apply_hands_to_the_tool() {
     );
     for tool in TOOLS {
         let print = format!("print {flags} --tool {tool}");
-        let mut plain = world.network.command_as(APP, COUNTERSIGN);
+        let mut plain = world.network.command_as(APP, APP, COUNTERSIGN);
         let script = succeed(plain.arg("redirect").args(print.split(' ')));
         if tool == "nft" {
             world.shell(&format!("nft -c -f - <<'END'\n{script}END"));

@@ -12,7 +12,7 @@ fn a_network_of_our_own_has_the_outside_its_hosts_and_leaves_nothing() {
     let outside = Server::start(network.outside(PYTHON), "outside", "0.0.0.0 443 :: 443");
     network.hosts("203.0.113.9 gateway.example");
     for (to, address) in [(FAR, FAR), (FAR6, FAR6), ("gateway.example", "203.0.113.9")] {
-        let mut call = network.command_as(APP, PYTHON);
+        let mut call = network.command_as(APP, APP, PYTHON);
         let said = succeed(call.args(["-c", TALK, "call", to, "443"]));
         assert_eq!(said, format!("outside {address} port 443\n"));
     }
@@ -55,9 +55,6 @@ fn who_and_what_is_exempt_goes_out() {
             (APP, FAR6, 443, "sidecar"),
             (SIDECAR, FAR, 443, "outside"),
             (SIDECAR, FAR6, 443, "outside"),
-            // `command_as` gives a user the group of the same number.
-            (1500, FAR, 443, "outside"),
-            (1500, FAR6, 443, "outside"),
             (APP, FAR, 8443, "outside"),
             (APP, FAR6, 8443, "outside"),
             (APP, "198.51.100.255", 443, "outside"),
@@ -68,6 +65,17 @@ fn who_and_what_is_exempt_goes_out() {
         ] {
             let greeting = format!("{who} {to} port {port}");
             assert_eq!(world.call(user, to, port), greeting, "{tool}, user {user}");
+        }
+        for (user, group, who) in [
+            (APP, 1500, "outside"),
+            (1500, APP, "sidecar"),
+            (APP, SIDECAR, "sidecar"),
+            (SIDECAR, APP, "outside"),
+        ] {
+            for to in [FAR, FAR6] {
+                let greeting = format!("{who} {to} port 443");
+                assert_eq!(world.call_as(user, group, to, 443), greeting, "{tool}");
+            }
         }
         world.done("remove");
     }

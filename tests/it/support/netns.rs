@@ -45,11 +45,11 @@ impl Namespace {
     }
 
     /// A program on the app's side that runs as this user and group, with no other groups.
-    pub fn command_as(&self, id: u32, program: impl AsRef<OsStr>) -> Command {
+    pub fn command_as(&self, user: u32, group: u32, program: impl AsRef<OsStr>) -> Command {
         let mut command = self.command("setpriv");
-        let id = id.to_string();
+        let (user, group) = (user.to_string(), group.to_string());
         command
-            .args(["--reuid", &id, "--regid", &id, "--clear-groups"])
+            .args(["--reuid", &user, "--regid", &group, "--clear-groups"])
             .arg(program);
         command
     }

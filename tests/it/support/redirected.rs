@@ -78,21 +78,29 @@ impl World {
             _servers: [
                 Server::start(network.outside(PYTHON), "outside", outside),
                 Server::start(network.command(PYTHON), "own", own),
-                Server::start(network.command_as(SIDECAR, PYTHON), "sidecar", sidecar),
+                Server::start(
+                    network.command_as(SIDECAR, SIDECAR, PYTHON),
+                    "sidecar",
+                    sidecar,
+                ),
             ],
             network,
         }
     }
 
-    /// Who answers a user that calls, and what the call was for.
+    /// Who answers a user, of the group of the same number, and what the call was for.
     pub fn call(&self, user: u32, address: &str, port: u16) -> String {
-        let mut call = self.network.command_as(user, PYTHON);
+        self.call_as(user, user, address, port)
+    }
+
+    pub fn call_as(&self, user: u32, group: u32, address: &str, port: u16) -> String {
+        let mut call = self.network.command_as(user, group, PYTHON);
         let said = succeed(call.args(["-c", TALK, "call", address, &port.to_string()]));
         said.trim_end().to_owned()
     }
 
     pub fn open_call(&self, user: u32, address: &str) -> (Call, String) {
-        let mut call = self.network.command_as(user, PYTHON);
+        let mut call = self.network.command_as(user, user, PYTHON);
         call.args(["-c", TALK, "call", address, "443"]);
         let mut child = call
             .stdin(Stdio::piped())
