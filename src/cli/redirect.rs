@@ -29,11 +29,15 @@ pub struct Redirect {
     action: Action,
 }
 
+const REPEATED: &str = "--port, --only-uid and all --exempt-… may be given several times.";
+
 #[derive(Debug, Subcommand)]
 enum Action {
     /// Print what `apply` would hand to the tool; needs no privilege.
+    #[command(after_help = REPEATED)]
     Print(Flags),
     /// Set the rules, in place of those an earlier `apply` has set.
+    #[command(after_help = REPEATED)]
     Apply(Flags),
     /// Take the rules away, whichever tool has made them.
     ///

@@ -140,6 +140,26 @@ fn a_connection_that_was_open_before_stays_as_it_was() {
 }
 
 #[test]
+fn a_redirected_connection_outlives_a_change_of_the_rules() {
+    for tool in TOOLS {
+        let world = World::new("change");
+        world.done(&format!("apply --exempt-uid {SIDECAR} --tool {tool}"));
+        let calls = [FAR, FAR6].map(|to| {
+            let (call, greeting) = world.open_call(APP, to);
+            assert_eq!(greeting, format!("sidecar {to} port 443"));
+            call
+        });
+        world.done(&format!(
+            "apply --exempt-uid {SIDECAR} --exempt-port 443 --tool {tool}"
+        ));
+        for mut call in calls {
+            assert_eq!(call.say("still there"), "still there", "{tool}");
+        }
+        assert_eq!(world.call(APP, FAR, 443), format!("outside {FAR} port 443"));
+    }
+}
+
+#[test]
 fn applying_again_replaces_and_twice_is_once() {
     let world = World::new("again");
     for tool in TOOLS {
