@@ -5,9 +5,9 @@ pub mod daemon;
 pub mod netns;
 pub mod process;
 pub mod raw;
+pub mod redirected;
 pub mod town;
 pub mod upstream;
-pub mod redirected;
 pub mod world;
 
 pub use raw::Answer;
