@@ -81,7 +81,7 @@ impl Town {
             "echo 0 > /proc/sys/net/ipv4/ip_unprivileged_port_start",
         ]);
         succeed(&mut low_ports);
-        let mut sidecar = network.command_as(SIDECAR, &binary);
+        let mut sidecar = network.command_as(SIDECAR, SIDECAR, &binary);
         sidecar
             .args(["run", "--config"])
             .arg(path("config.yaml"))
