@@ -2,9 +2,13 @@
 //! every tool, in networks of our own.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 use crate::support::netns::{Namespace, succeed};
-use crate::support::redirected::{APP, FAR, FAR6, PYTHON, SIDECAR, Server, TALK, TOOLS, World};
+use crate::support::redirected::{
+    APP, FAR, FAR6, PYTHON, SIDECAR, Server, TALK, TOOLS, World, said,
+};
 
 #[test]
 fn a_network_of_our_own_has_the_outside_its_hosts_and_leaves_nothing() {
@@ -149,12 +153,24 @@ fn a_redirected_connection_outlives_a_change_of_the_rules() {
             assert_eq!(greeting, format!("sidecar {to} port 443"));
             call
         });
-        world.done(&format!(
-            "apply --exempt-uid {SIDECAR} --exempt-port 443 --tool {tool}"
-        ));
-        for mut call in calls {
-            assert_eq!(call.say("still there"), "still there", "{tool}");
-        }
+        // Talks all the while, so that no moment without rules goes unseen.
+        let changed = AtomicBool::new(false);
+        thread::scope(|scope| {
+            for mut call in calls {
+                let changed = &changed;
+                scope.spawn(move || {
+                    while !changed.load(Ordering::Relaxed) {
+                        assert_eq!(call.say("still there"), "still there", "{tool}");
+                    }
+                    assert_eq!(call.say("at last"), "at last", "{tool}");
+                });
+            }
+            let change = format!("apply --exempt-uid {SIDECAR} --exempt-port 443 --tool {tool}");
+            let output = world.redirect(&change);
+            // Before anything may fail, for the others wait for it.
+            changed.store(true, Ordering::Relaxed);
+            said(&output, 0, "");
+        });
         assert_eq!(world.call(APP, FAR, 443), format!("outside {FAR} port 443"));
     }
 }
