@@ -13,7 +13,7 @@ use crate::ca::local::Local;
 use crate::ca::{Permitted, directory, trust};
 use crate::clock::Clock;
 use crate::config;
-use crate::egress::HostPattern;
+use crate::upstream::HostPattern;
 
 /// Make, show or hand out the local CA, which lets the sidecar look into an app's TLS.
 ///

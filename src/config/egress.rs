@@ -10,10 +10,10 @@ use countersign_protocol::ClientId;
 
 use super::document::{Map, Node, Problems};
 use super::{EGRESS, values};
-use crate::egress::{Config, HostPattern, Route, Routes, Transparent, Tunnels, Unmatched};
+use crate::egress::{Config, Route, Routes, Transparent, Tunnels, Unmatched};
 use crate::exchange::Policy;
 use crate::keys;
-use crate::upstream::Host;
+use crate::upstream::{Host, HostPattern};
 
 /// Hosts of Alipay+ that are signed for when no route is configured.
 pub const ALIPAYPLUS: [&str; 3] = [

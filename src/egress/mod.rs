@@ -8,7 +8,6 @@ pub mod answer;
 pub mod arrival;
 pub mod connect;
 mod handshake;
-pub mod pattern;
 mod purpose;
 pub mod reception;
 pub mod relay;
@@ -28,7 +27,6 @@ use hyper::body::Incoming;
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-pub use self::pattern::HostPattern;
 pub use self::route::{Route, Routes, Unmatched};
 
 use self::answer::Verified;

@@ -13,10 +13,9 @@ use ::http::{HeaderMap, Uri};
 use countersign_protocol::ClientId;
 
 use super::arrival::Arrival;
-use super::pattern::HostPattern;
 use crate::exchange::{Code, Fault, Policy};
 use crate::upstream::origin::split;
-use crate::upstream::{Host, Origin};
+use crate::upstream::{Host, HostPattern, Origin};
 
 /// The name of the route in metrics for what is forwarded.
 pub const UNMATCHED: &str = "unmatched";

@@ -9,6 +9,7 @@
 pub mod connect;
 pub mod origin;
 pub mod own;
+pub mod pattern;
 pub mod proxy;
 pub mod resolve;
 pub mod stream;
@@ -27,6 +28,7 @@ use tokio::time::timeout;
 pub use connect::Connector;
 pub use origin::{Host, Origin};
 pub use own::OwnAddresses;
+pub use pattern::HostPattern;
 pub use proxy::Proxy;
 pub use resolve::Resolver;
 pub use stream::Dialled;

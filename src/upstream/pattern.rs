@@ -6,7 +6,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::upstream::Host;
+use super::Host;
 
 /// A host name in which `*` stands for one or more characters of one label.
 #[derive(Clone, Debug, PartialEq, Eq)]
