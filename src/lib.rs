@@ -4,7 +4,7 @@
 //! (`tests/architecture.rs` holds this):
 //!
 //! ```text
-//! cli → app → config → {egress | admin | redirect | sandbox} → {upstream | ca} → net → {http | keys}
+//! cli → app → config → {egress | ingress | admin | redirect | sandbox} → {upstream | ca} → net → {http | keys}
 //!     → exchange → telemetry → clock
 //! ```
 //!
@@ -20,6 +20,7 @@ pub mod config;
 pub mod egress;
 pub mod exchange;
 pub mod http;
+pub mod ingress;
 pub mod keys;
 pub mod net;
 pub mod redirect;

@@ -12,7 +12,7 @@ const STEPS: &[&[&str]] = &[
     &["cli"],
     &["app"],
     &["config"],
-    &["egress", "admin", "redirect", "sandbox"],
+    &["egress", "ingress", "admin", "redirect", "sandbox"],
     &["upstream", "ca"],
     &["net"],
     &["http", "keys"],

@@ -146,7 +146,7 @@ impl Flags {
                 identities: vec![identity],
             },
             egress: Some(egress),
-            ingress: false,
+            ingress: None,
             admin: Some(admin::Config {
                 listen: self.admin_listen,
             }),
@@ -161,15 +161,15 @@ impl Flags {
 
 fn announce(running: &Running, summary: &[String]) {
     for line in summary {
-        if line.contains("NOT SERVED") {
-            warn!("{line}");
-        } else {
-            info!("{line}");
-        }
+        info!("{line}");
     }
-    let egress: Vec<_> = running.egress.iter().map(ToString::to_string).collect();
+    let addresses = |of: &[SocketAddr]| {
+        let of: Vec<_> = of.iter().map(ToString::to_string).collect();
+        (!of.is_empty()).then(|| of.join(" "))
+    };
     info!(
-        egress = (!egress.is_empty()).then(|| egress.join(" ")),
+        egress = addresses(&running.egress),
+        ingress = addresses(&running.ingress),
         admin = running.admin.map(|address| address.to_string()),
         "ready"
     );

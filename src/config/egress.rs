@@ -9,7 +9,7 @@ use std::time::Duration;
 use countersign_protocol::ClientId;
 
 use super::document::{Map, Node, Problems};
-use super::{EGRESS, values};
+use super::{EGRESS, listens, values};
 use crate::egress::{Config, Route, Routes, Transparent, Tunnels, Unmatched};
 use crate::exchange::Policy;
 use crate::keys;
@@ -26,7 +26,10 @@ const DEFAULT_HOST: &str = "open-sea-global.alipayplus.com";
 
 /// Reads the section.
 pub fn read(mut section: Map, keys: &keys::Config, problems: &mut Problems) -> Option<Config> {
-    let listen = listens(&mut section, problems);
+    let listen = section.take("listen").map_or_else(
+        || EGRESS.parse().into_iter().collect(),
+        |node| listens(node, problems),
+    );
     let default_host = section.take("default_host");
     let unmatched = match section.take("unmatched") {
         Some(node) => node.parse_with(problems, unmatched),
@@ -88,33 +91,6 @@ pub fn read(mut section: Map, keys: &keys::Config, problems: &mut Problems) -> O
         tunnel,
         transparent,
     })
-}
-
-/// One address or several.
-fn listens(section: &mut Map, problems: &mut Problems) -> Vec<SocketAddr> {
-    let Some(node) = section.take("listen") else {
-        return EGRESS.parse().into_iter().collect();
-    };
-    let nodes = if node.is_list() {
-        let place = node.place.clone();
-        let nodes = node.list(problems);
-        if nodes.is_empty() {
-            problems.add(format!("{place}: at least one address is needed"));
-        }
-        nodes
-    } else {
-        vec![node]
-    };
-    let mut found = Vec::new();
-    for node in nodes {
-        match node.parse_with(problems, values::address) {
-            Some(address) if address.port() != 0 && found.contains(&address) => {
-                node.problem(format!("{address} is given twice"), problems);
-            }
-            address => found.extend(address),
-        }
-    }
-    found
 }
 
 fn tunnels(mut section: Map, problems: &mut Problems) -> Tunnels {
@@ -268,14 +244,19 @@ fn hosts(node: Node, problems: &mut Problems) -> Vec<HostPattern> {
 }
 
 /// The identity a section names, or the only one.
-pub(super) fn identity(
-    section: &mut Map,
-    keys: &keys::Config,
-    problems: &mut Problems,
-) -> Option<ClientId> {
+fn identity(section: &mut Map, keys: &keys::Config, problems: &mut Problems) -> Option<ClientId> {
     let Some(node) = section.take("identity") else {
         return only_identity(section.place(), keys, problems);
     };
+    named_identity(&node, keys, problems)
+}
+
+/// The identity that is named here.
+pub(super) fn named_identity(
+    node: &Node,
+    keys: &keys::Config,
+    problems: &mut Problems,
+) -> Option<ClientId> {
     let client_id: ClientId = node.parse(problems)?;
     if !keys.identities.iter().any(|one| one.client_id == client_id) {
         node.problem(

@@ -1,47 +1,190 @@
-//! The `ingress` section: checked in full, but not served by this version.
+//! The `ingress` section.
 //!
-//! A file written for both directions stays valid; `run` and `check` say aloud that the way in is not
-//! open, so nobody takes silence for service.
+//! Refuses two routes that could mean the same request: which one is taken must never depend on their
+//! order.
 
-use super::document::{Map, Problems};
-use super::{egress, values};
+use std::time::Duration;
+
+use super::document::{Map, Node, Problems};
+use super::{egress, listens, values};
+use crate::exchange::Policy;
+use crate::ingress::{Config, Replay, Route, Routes};
 use crate::keys;
-use crate::upstream::Origin;
+use crate::upstream::{HostPattern, Origin};
 
-/// Checks the section.
-pub fn read(mut section: Map, keys: &keys::Config, problems: &mut Problems) {
-    if let Some(node) = section.need("listen", problems) {
-        node.parse_with(problems, values::address);
-    }
+/// How long Alipay+ waits for the operations that move money (PROTOCOL of Alipay+: pay, refund,
+/// cancelPayment).
+const MONEY: Duration = Duration::from_secs(8);
+/// How long it waits for all others.
+const OTHERS: Duration = Duration::from_secs(5);
+
+/// Reads the section.
+pub fn read(mut section: Map, keys: &keys::Config, problems: &mut Problems) -> Option<Config> {
+    let listen = section
+        .need("listen", problems)
+        .map(|node| listens(node, problems));
     let routes = section
         .need("routes", problems)
-        .map(|node| node.list(problems));
-    for node in routes.unwrap_or_default() {
-        if let Some(route) = node.map(problems) {
-            check_route(route, keys, problems);
-        }
-    }
+        .map(|node| routes(node, keys, problems));
     section.finish(problems);
+    Some(Config {
+        listen: listen?,
+        routes: Routes { routes: routes? },
+    })
 }
 
-fn check_route(mut route: Map, keys: &keys::Config, problems: &mut Problems) {
-    egress::identity(&mut route, keys, problems);
-    if let Some(node) = route.take("path_prefix") {
-        node.parse_with(problems, |text| {
-            let absolute = text.starts_with('/');
-            absolute
-                .then_some(())
-                .ok_or_else(|| format!("\"{text}\" must begin with /"))
-        });
+fn routes(node: Node, keys: &keys::Config, problems: &mut Problems) -> Vec<Route> {
+    let place = node.place.clone();
+    let nodes = node.list(problems);
+    if nodes.is_empty() {
+        problems.add(format!("{place}: at least one route is needed"));
     }
-    if let Some(node) = route.need("app", problems) {
-        node.parse::<Origin>(problems);
+    let read: Vec<(Route, String)> = nodes
+        .into_iter()
+        .filter_map(|node| route(node, keys, problems))
+        .collect();
+    refuse_overlaps(&read, problems);
+    read.into_iter().map(|(route, _)| route).collect()
+}
+
+fn route(node: Node, keys: &keys::Config, problems: &mut Problems) -> Option<(Route, String)> {
+    let place = node.place.clone();
+    let mut section = node.map(problems)?;
+    let app = section
+        .need("app", problems)
+        .and_then(|node| node.parse::<Origin>(problems));
+    let hosts = section.take("hosts").map(|node| hosts(node, problems));
+    let prefix = section
+        .take("path_prefix")
+        .and_then(|node| node.parse_with(problems, path));
+    let name = section
+        .take("name")
+        .and_then(|node| node.text(problems).map(str::to_owned));
+    let path_prefix = prefix.unwrap_or_else(|| "/".to_owned());
+    let mut route = Route {
+        name: name.unwrap_or_else(|| path_prefix.clone()),
+        hosts: hosts.unwrap_or_default(),
+        path_prefix,
+        identity: identity(&mut section, keys, problems),
+        // Without its app the rest is still looked at; the file is refused anyway.
+        app: app.or_else(|| "http://127.0.0.1".parse().ok())?,
+        prefix_rewrite: section
+            .take("prefix_rewrite")
+            .and_then(|node| node.parse_with(problems, path)),
+        verify: Policy::Enforce,
+        max_skew: Some(Duration::from_mins(5)),
+        replay: Replay::Report,
+        timeout: OTHERS,
+        timeouts: Vec::new(),
+        request_limit: 4 << 20,
+        response_limit: 4 << 20,
+    };
+    let mut set = |key, apply: &mut dyn FnMut(&str) -> Result<(), String>| {
+        if let Some(node) = section.take(key) {
+            node.parse_with(problems, apply);
+        }
+    };
+    set("verify", &mut |text| {
+        values::policy(text).map(|policy| route.verify = policy)
+    });
+    set("max_skew", &mut |text| {
+        values::duration_or_off(text).map(|most| route.max_skew = most)
+    });
+    set("replay", &mut |text| {
+        values::replay(text).map(|replay| route.replay = replay)
+    });
+    set("timeout", &mut |text| {
+        values::duration(text).map(|most| route.timeout = most)
+    });
+    set("request_limit", &mut |text| {
+        values::size(text).map(|most| route.request_limit = most)
+    });
+    set("response_limit", &mut |text| {
+        values::size(text).map(|most| route.response_limit = most)
+    });
+    let timeouts = section.take("timeouts").and_then(|node| node.map(problems));
+    route.timeouts = by_path(timeouts, problems);
+    section.finish(problems);
+    Some((route, place))
+}
+
+/// The identity a section names. Without one it is that of the client the caller names.
+fn identity(
+    section: &mut Map,
+    keys: &keys::Config,
+    problems: &mut Problems,
+) -> Option<countersign_protocol::ClientId> {
+    let node = section.take("identity")?;
+    egress::named_identity(&node, keys, problems)
+}
+
+/// The times of paths that end in certain ways: those given, and those of the protocol.
+fn by_path(section: Option<Map>, problems: &mut Problems) -> Vec<(String, Duration)> {
+    let mut times: Vec<(String, Duration)> = ["pay", "refund", "cancelPayment"]
+        .map(|operation| (operation.to_owned(), MONEY))
+        .to_vec();
+    let given = section.map(Map::into_entries).into_iter().flatten();
+    for (end, node) in given {
+        let Some(time) = node.parse_with(problems, values::duration) else {
+            continue;
+        };
+        times.retain(|(known, _)| *known != end);
+        times.push((end, time));
     }
-    if let Some(node) = route.take("verify") {
-        node.parse_with(problems, values::policy);
+    // The most exact one decides.
+    times.sort_by_key(|(end, _)| std::cmp::Reverse(end.len()));
+    times
+}
+
+fn hosts(node: Node, problems: &mut Problems) -> Vec<HostPattern> {
+    let place = node.place.clone();
+    let items = node.list(problems);
+    if items.is_empty() {
+        problems.add(format!(
+            "{place}: at least one host is needed; without the key all are meant"
+        ));
     }
-    if let Some(node) = route.take("max_skew") {
-        node.parse_with(problems, values::duration_or_off);
+    items
+        .iter()
+        .filter_map(|item| item.parse(problems))
+        .collect()
+}
+
+/// The beginning of a path.
+fn path(text: &str) -> Result<String, String> {
+    if text.starts_with('/') && !text.contains(['?', '#', ' ']) {
+        Ok(text.to_owned())
+    } else {
+        Err(format!(
+            "\"{text}\" is no path; it must begin with / and have no query"
+        ))
     }
-    route.finish(problems);
+}
+
+fn refuse_overlaps(routes: &[(Route, String)], problems: &mut Problems) {
+    for (index, (route, place)) in routes.iter().enumerate() {
+        for (earlier, earlier_place) in routes.iter().take(index) {
+            if route.name == earlier.name {
+                problems.add(format!("{place}: the name {} is taken already", route.name));
+            }
+            let same_prefix = route.path_prefix.trim_end_matches('/')
+                == earlier.path_prefix.trim_end_matches('/');
+            if same_prefix && share_a_host(route, earlier) {
+                problems.add(format!(
+                    "{place}: {} is in two routes ({earlier_place})",
+                    route.path_prefix
+                ));
+            }
+        }
+    }
+}
+
+/// Named hosts go before a route for all hosts, so these two never compete.
+fn share_a_host(route: &Route, other: &Route) -> bool {
+    let both_for_all = route.hosts.is_empty() && other.hosts.is_empty();
+    both_for_all
+        || route
+            .hosts
+            .iter()
+            .any(|host| other.hosts.iter().any(|one| one.overlaps(host)))
 }

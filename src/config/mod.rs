@@ -28,8 +28,8 @@ pub struct Config {
     pub keys: keys::Config,
     /// The way out.
     pub egress: Option<crate::egress::Config>,
-    /// Whether the file has a section for the way in, which this version does not serve.
-    pub ingress: bool,
+    /// The way in.
+    pub ingress: Option<crate::ingress::Config>,
     /// The port for operators.
     pub admin: Option<admin::Config>,
     /// Certificates trusted upstream besides the system's.
@@ -147,20 +147,16 @@ fn whole(source: &str, mut map: Map, folder: &Path, problems: &mut Problems) -> 
     let limits = limits(&mut map, problems);
     let drain = drain_section(&mut map, problems);
     map.finish(problems);
-    if egress.is_none() {
-        let only = if ingress.is_some() {
-            "; ingress is not served by this version"
-        } else {
-            ""
-        };
-        problems.add(format!("{source}: the section egress is missing{only}"));
+    if egress.is_none() && ingress.is_none() {
+        problems.add(format!(
+            "{source}: the sections egress and ingress are both missing; one is needed"
+        ));
     }
-    let egress = egress.flatten();
     let config = Config {
         source: source.to_owned(),
         keys,
-        ingress: ingress.is_some(),
-        egress,
+        egress: egress.flatten(),
+        ingress: ingress.flatten(),
         admin: admin.flatten(),
         extra_roots,
         ca: ca.unwrap_or_default(),
@@ -173,13 +169,22 @@ fn whole(source: &str, mut map: Map, folder: &Path, problems: &mut Problems) -> 
 }
 
 fn refuse_shared_addresses(config: &Config, problems: &mut Problems) {
-    let egress = config.egress.iter().flat_map(|egress| &egress.listen);
-    let admin = config.admin.as_ref().map(|admin| admin.listen);
-    for shared in egress.filter(|egress| Some(**egress) == admin && egress.port() != 0) {
-        problems.add(format!(
-            "{}: egress and admin both listen on {shared}",
-            config.source
-        ));
+    let mut taken: Vec<(SocketAddr, &str)> = Vec::new();
+    let egress = config.egress.iter().flat_map(|section| &section.listen);
+    let ingress = config.ingress.iter().flat_map(|section| &section.listen);
+    let admin = config.admin.iter().map(|section| &section.listen);
+    let all = egress
+        .map(|address| (*address, "egress"))
+        .chain(ingress.map(|address| (*address, "ingress")))
+        .chain(admin.map(|address| (*address, "admin")));
+    for (address, section) in all.filter(|(address, _)| address.port() != 0) {
+        if let Some((_, other)) = taken.iter().find(|(one, _)| *one == address) {
+            problems.add(format!(
+                "{}: {other} and {section} both listen on {address}",
+                config.source
+            ));
+        }
+        taken.push((address, section));
     }
 }
 
@@ -195,6 +200,30 @@ fn listen(section: &mut Map, default: &str, problems: &mut Problems) -> Option<S
         Some(node) => node.parse_with(problems, values::address),
         None => default.parse().ok(),
     }
+}
+
+/// One address or several.
+fn listens(node: document::Node, problems: &mut Problems) -> Vec<SocketAddr> {
+    let nodes = if node.is_list() {
+        let place = node.place.clone();
+        let nodes = node.list(problems);
+        if nodes.is_empty() {
+            problems.add(format!("{place}: at least one address is needed"));
+        }
+        nodes
+    } else {
+        vec![node]
+    };
+    let mut found = Vec::new();
+    for node in nodes {
+        match node.parse_with(problems, values::address) {
+            Some(address) if address.port() != 0 && found.contains(&address) => {
+                node.problem(format!("{address} is given twice"), problems);
+            }
+            address => found.extend(address),
+        }
+    }
+    found
 }
 
 fn upstream_tls(mut section: Map, folder: &Path, problems: &mut Problems) -> Option<PathBuf> {

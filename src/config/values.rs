@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 
 use crate::exchange::Policy;
+use crate::ingress::Replay;
 
 /// `5s`, `1m 30s`, `250ms`; not zero.
 pub fn duration(text: &str) -> Result<Duration, String> {
@@ -81,6 +82,16 @@ pub fn policy(text: &str) -> Result<Policy, String> {
         "report" => Ok(Policy::Report),
         "off" => Ok(Policy::Off),
         _ => Err(format!("\"{text}\" is none of enforce, report, off")),
+    }
+}
+
+/// `off`, `report` or `enforce`, for requests that were here before.
+pub fn replay(text: &str) -> Result<Replay, String> {
+    match text {
+        "off" => Ok(Replay::Off),
+        "report" => Ok(Replay::Report),
+        "enforce" => Ok(Replay::Enforce),
+        _ => Err(format!("\"{text}\" is none of off, report, enforce")),
     }
 }
 

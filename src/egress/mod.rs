@@ -21,11 +21,11 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::http::{HeaderValue, Method, Request, Response};
+use ::http::{Method, Request, Response};
 use countersign_protocol::ClientId;
 use hyper::body::Incoming;
 use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 
 pub use self::route::{Route, Routes, Unmatched};
 
@@ -37,10 +37,10 @@ use self::route::{Target, UNMATCHED};
 use crate::ca::Authority;
 use crate::clock::Clock;
 use crate::exchange::{Code, Direction, Exchange, Fault, Ids, Verdict};
-use crate::http::body::{Body, Budget, Reported};
-use crate::http::{answer as fault_answer, framing, headers};
+use crate::http::body::{Body, Budget, full};
+use crate::http::{answer as fault_answer, intake};
 use crate::keys::{Identity, Keyring};
-use crate::net::drain::{Drain, Phase};
+use crate::net::drain::Drain;
 use crate::net::serve::{Service, Speaker};
 use crate::telemetry::Metrics;
 use crate::upstream::{Limits, OwnAddresses, Upstream};
@@ -132,8 +132,16 @@ impl Service for Egress {
 
     async fn answer(&self, request: Request<Incoming>, arrival: &Arrival) -> Response<Body> {
         let mut exchange = self.start(&request);
-        let result = self.until_expired(&mut exchange, request, arrival).await;
-        Self::finish(exchange, result)
+        let result = {
+            let flow = pin!(self.flow(&mut exchange, request, arrival));
+            self.drain.unless_expired(flow).await
+        };
+        let result = result.unwrap_or_else(|| Err(Fault::shutting_down(&exchange)));
+        let response = result.unwrap_or_else(|fault| {
+            exchange.failed(&fault);
+            fault_answer::unknown(&fault).map(full)
+        });
+        fault_answer::finish(exchange, response)
     }
 
     async fn receive(self: Arc<Self>, stream: TcpStream, local: SocketAddr, speaker: Speaker) {
@@ -148,8 +156,8 @@ impl Egress {
         request: Request<Incoming>,
         arrival: &Arrival,
     ) -> Result<Response<Body>, Fault> {
-        exchange.occupy(self.slot()?);
-        self.refuse_unservable(&request)?;
+        exchange.occupy(&self.slots)?;
+        intake::refuse_unservable(request.headers(), &self.pseudonym)?;
         if request.method() == Method::CONNECT {
             return connect::grant(self, exchange, request, arrival).await;
         }
@@ -198,60 +206,6 @@ impl Egress {
             path,
             headers,
         )
-    }
-
-    /// Runs the flow, but not past the deadline of a drain: then the app gets an answer that says
-    /// what is known instead of a dead connection.
-    async fn until_expired(
-        &self,
-        exchange: &mut Exchange,
-        request: Request<Incoming>,
-        arrival: &Arrival,
-    ) -> Result<Response<Body>, Fault> {
-        {
-            let flow = pin!(self.flow(exchange, request, arrival));
-            tokio::select! {
-                result = flow => return result,
-                () = self.drain.reached(Phase::Expired) => {}
-            }
-        }
-        Err(
-            Fault::not_sent(Code::ShuttingDown, "the sidecar is stopping")
-                .delivery(exchange.delivery()),
-        )
-    }
-
-    /// Turns the result into the app's answer; the exchange ends with its last byte.
-    fn finish(mut exchange: Exchange, result: Result<Response<Body>, Fault>) -> Response<Body> {
-        let mut response = result.unwrap_or_else(|fault| {
-            exchange.failed(&fault);
-            fault_answer::to_app(&fault)
-        });
-        if let Ok(id) = HeaderValue::try_from(exchange.id()) {
-            response.headers_mut().insert(headers::ID, id);
-        }
-        exchange.answered(response.status());
-        response.map(|body| Reported::tie(body, exchange))
-    }
-
-    fn slot(&self) -> Result<OwnedSemaphorePermit, Fault> {
-        Arc::clone(&self.slots)
-            .try_acquire_owned()
-            .map_err(|error| {
-                Fault::not_sent(Code::Overloaded, "too many exchanges under way").because(error)
-            })
-    }
-
-    fn refuse_unservable(&self, request: &Request<Incoming>) -> Result<(), Fault> {
-        if !framing::is_unambiguous(request.headers()) {
-            let text = "the request says in two ways where it ends";
-            return Err(Fault::not_sent(Code::RequestMalformed, text));
-        }
-        if headers::has_passed(request.headers(), &self.pseudonym) {
-            let text = "the request already went through this sidecar";
-            return Err(Fault::not_sent(Code::LoopDetected, text));
-        }
-        Ok(())
     }
 
     fn identity(&self, client_id: &ClientId) -> Result<&Arc<Identity>, Fault> {

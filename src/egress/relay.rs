@@ -15,7 +15,6 @@ use hyper::upgrade;
 
 use super::Egress;
 use super::arrival::{Arrival, Next};
-use super::request::at_origin;
 use crate::exchange::{Exchange, Fault, Verdict};
 use crate::http::Body;
 use crate::http::headers::{self, VERDICT};
@@ -37,7 +36,7 @@ pub async fn pass(
         .flatten();
     let app = wanted.is_some().then(|| upgrade::on(&mut request));
     let (mut head, body) = request.into_parts();
-    head.uri = at_origin(&signed_uri(&head.uri), origin)?;
+    head.uri = origin.target(&signed_uri(&head.uri))?;
     egress.clean(&mut head.headers, head.version);
     head.headers.remove(HOST);
     if let Some(protocol) = wanted {

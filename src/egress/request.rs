@@ -6,20 +6,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, EXPECT, HOST};
+use ::http::header::{ACCEPT_ENCODING, EXPECT, HOST};
 use ::http::request::Parts;
-use ::http::uri::PathAndQuery;
-use ::http::{HeaderMap, HeaderValue, Method, Request, Uri};
+use ::http::{HeaderValue, Method, Request};
 use countersign_protocol::Content;
 use countersign_protocol::message::{Credentials, Kind, signed_uri};
 use hyper::body::Incoming;
-use tokio::time::timeout;
 
 use super::Egress;
 use crate::clock::Stopwatch;
 use crate::exchange::{Code, Exchange, Fault};
-use crate::http::body::{self, Body, BodyError, Budget, Held, full};
-use crate::http::headers;
+use crate::http::body::{Body, Budget, Held, full};
+use crate::http::{headers, intake};
 use crate::keys::Identity;
 use crate::upstream::Origin;
 
@@ -31,23 +29,15 @@ pub struct Buffered {
 }
 
 impl Buffered {
-    /// Reads the body, at most `limit` bytes within `within`.
+    /// Reads the body within the bytes and the time of `room`.
     pub async fn read(
         exchange: &mut Exchange,
         request: Request<Incoming>,
-        (limit, within): (usize, Duration),
+        room: (usize, Duration),
         budget: &Budget,
     ) -> Result<Self, Fault> {
         let (head, body) = request.into_parts();
-        let arriving = timeout(within, body::hold(body, limit, budget));
-        let body = match exchange.away(arriving).await {
-            Ok(held) => held.map_err(body_fault)?,
-            Err(_elapsed) => {
-                let text = "the request's body did not arrive in time";
-                return Err(Fault::not_sent(Code::RequestTimeout, text));
-            }
-        };
-        exchange.received(body.bytes.len());
+        let body = intake::hold(exchange, body, room, budget).await?;
         Ok(Self { head, body })
     }
 
@@ -56,7 +46,7 @@ impl Buffered {
         let Self { mut head, body } = self;
         let uri = signed_uri(&head.uri).into_owned();
         head.headers.remove(EXPECT);
-        set_length(&head.method, &mut head.headers, body.bytes.len());
+        intake::set_length(&head.method, &mut head.headers, body.bytes.len());
         let time = identity.stamp(egress.clock.now());
         let content = Content {
             method: head.method.as_str(),
@@ -116,54 +106,9 @@ impl Signed {
         self.credentials.write(Kind::Request, &mut fields);
         let mut request = Request::new(full(self.body.bytes.clone()));
         *request.method_mut() = self.head.method.clone();
-        *request.uri_mut() = at_origin(&self.uri, origin)?;
+        *request.uri_mut() = origin.target(&self.uri)?;
         fields.remove(HOST);
         *request.headers_mut() = fields;
         Ok(request)
-    }
-}
-
-/// A target in absolute form, which tells the client where to connect; `Host` follows from it.
-pub fn at_origin(path_and_query: &str, origin: &Origin) -> Result<Uri, Fault> {
-    let malformed = |error: ::http::Error| {
-        Fault::not_sent(Code::RequestMalformed, "no usable target").because(error)
-    };
-    let target: PathAndQuery = path_and_query
-        .parse()
-        .map_err(|e| malformed(::http::Error::from(e)))?;
-    Uri::builder()
-        .scheme(origin.scheme())
-        .authority(
-            origin
-                .authority()
-                .map_err(|error| malformed(error.into()))?,
-        )
-        .path_and_query(target)
-        .build()
-        .map_err(malformed)
-}
-
-/// Says the length of a body that is known now: always where there is one or where the method
-/// means one (RFC 9110 section 8.6), and where the app said so itself.
-fn set_length(method: &Method, fields: &mut HeaderMap, length: usize) {
-    let means_body = [Method::POST, Method::PUT, Method::PATCH].contains(method);
-    if length > 0 || means_body || fields.contains_key(CONTENT_LENGTH) {
-        fields.insert(CONTENT_LENGTH, HeaderValue::from(length));
-    }
-}
-
-fn body_fault(error: BodyError) -> Fault {
-    match error {
-        BodyError::TooLarge(limit) => Fault::not_sent(
-            Code::RequestTooLarge,
-            format!("the request's body is over the limit of {limit} bytes"),
-        ),
-        BodyError::OverBudget => {
-            Fault::not_sent(Code::Overloaded, "no memory left to hold the request")
-        }
-        BodyError::Broken(cause) => {
-            let text = "the request's body did not arrive whole";
-            Fault::not_sent(Code::RequestMalformed, text).because(cause)
-        }
     }
 }

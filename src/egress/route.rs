@@ -7,14 +7,12 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use ::http::header::HOST;
-use ::http::uri::Authority;
 use ::http::{HeaderMap, Uri};
 use countersign_protocol::ClientId;
 
 use super::arrival::Arrival;
 use crate::exchange::{Code, Fault, Policy};
-use crate::upstream::origin::split;
+use crate::upstream::origin::asked;
 use crate::upstream::{Host, HostPattern, Origin};
 
 /// The name of the route in metrics for what is forwarded.
@@ -211,18 +209,12 @@ struct Asked {
 }
 
 impl Asked {
-    /// The authority of an absolute-form target wins over `Host` (RFC 9112 section 3.2.2).
     fn read(uri: &Uri, headers: &HeaderMap) -> Result<Self, Fault> {
-        let authority = match uri.authority() {
-            Some(authority) => authority.clone(),
-            None => host_header(headers)?,
-        };
-        let (host, port) = split(&authority).map_err(|error| malformed(error.to_string()))?;
-        let secure = uri.scheme_str() == Some("https");
+        let (host, port) = asked(uri, headers)?;
         Ok(Self {
             host,
             port,
-            secure,
+            secure: uri.scheme_str() == Some("https"),
             absolute: uri.authority().is_some(),
         })
     }
@@ -254,20 +246,6 @@ impl Asked {
     }
 }
 
-fn host_header(headers: &HeaderMap) -> Result<Authority, Fault> {
-    let mut values = headers.get_all(HOST).iter();
-    match (values.next(), values.next()) {
-        (Some(value), None) => Authority::try_from(value.as_bytes())
-            .map_err(|error| malformed("the Host field is no host name".to_owned()).because(error)),
-        (None, _) => Err(malformed("the request has no Host field".to_owned())),
-        (Some(_), Some(_)) => Err(malformed("the request has two Host fields".to_owned())),
-    }
-}
-
-fn malformed(text: String) -> Fault {
-    Fault::not_sent(Code::RequestMalformed, text)
-}
-
 fn misdirected(connection: &Host, asked: &Host) -> Fault {
     let text = format!("the connection is for {connection}, the request for {asked}");
     Fault::not_sent(Code::MisdirectedRequest, text)
@@ -284,6 +262,7 @@ fn not_allowed(text: String) -> Fault {
 #[cfg(test)]
 mod tests {
     use ::http::HeaderValue;
+    use ::http::header::HOST;
 
     use super::*;
 

@@ -10,6 +10,8 @@ use std::fmt;
 
 use ::http::StatusCode;
 
+use super::Exchange;
+
 /// A cause, for the log.
 pub type Cause = Box<dyn Error + Send + Sync>;
 
@@ -92,6 +94,30 @@ codes! {
     ShuttingDown = "shutting_down", SERVICE_UNAVAILABLE, Us;
     /// The request could not be signed.
     SigningFailed = "signing_failed", INTERNAL_SERVER_ERROR, Us;
+    /// No route is for that path and host.
+    NoRoute = "no_route", NOT_FOUND, Caller;
+    /// The request carries no signature, or only half of one.
+    RequestSignatureMissing = "request_signature_missing", UNAUTHORIZED, Caller;
+    /// The request's signature headers cannot be read, or are there twice.
+    RequestSignatureMalformed = "request_signature_malformed", UNAUTHORIZED, Caller;
+    /// The request's signature does not verify.
+    RequestSignatureInvalid = "request_signature_invalid", UNAUTHORIZED, Caller;
+    /// The request names a key version that is not configured.
+    RequestKeyUnknown = "request_key_unknown", UNAUTHORIZED, Caller;
+    /// The request is for a client that is not configured.
+    RequestClientUnknown = "request_client_unknown", UNAUTHORIZED, Caller;
+    /// `Request-Time` is unreadable or too far from our clock.
+    RequestTimeUnacceptable = "request_time_unacceptable", UNAUTHORIZED, Caller;
+    /// The very same request was here before.
+    RequestReplayed = "request_replayed", UNAUTHORIZED, Caller;
+    /// No connection to the app.
+    AppUnreachable = "app_unreachable", BAD_GATEWAY, Us;
+    /// The app's connection ended before its answer was complete.
+    AppBrokeOff = "app_broke_off", BAD_GATEWAY, Us;
+    /// The app's answer is not valid HTTP, or cannot be signed as it is.
+    AppMalformed = "app_malformed", BAD_GATEWAY, Us;
+    /// No complete answer from the app in time.
+    AppTimeout = "app_timeout", GATEWAY_TIMEOUT, Us;
     /// No connection to the other side.
     UpstreamUnreachable = "upstream_unreachable", BAD_GATEWAY, Peer;
     /// A connection, but no trusted TLS on it.
@@ -147,6 +173,19 @@ impl Fault {
             text: text.into(),
             cause: None,
         }
+    }
+
+    /// The exchange outlived the drain's deadline.
+    pub fn shutting_down(exchange: &Exchange) -> Self {
+        Self::not_sent(Code::ShuttingDown, "the sidecar is stopping").delivery(exchange.delivery())
+    }
+
+    /// The same failure under another code.
+    #[must_use]
+    pub fn under(mut self, code: Code, text: impl Into<Cow<'static, str>>) -> Self {
+        self.code = code;
+        self.text = text.into();
+        self
     }
 
     /// The same failure with what is known of the delivery.

@@ -12,10 +12,11 @@ use std::collections::hash_map::RandomState;
 use std::fmt;
 use std::future::Future;
 use std::hash::{BuildHasher, Hasher};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use ::http::{HeaderMap, Method, StatusCode};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 pub use fault::{Blame, Code, Delivery, Fault};
 pub use tunnel::{Tunnel, Way};
@@ -160,9 +161,16 @@ impl Exchange {
         }
     }
 
-    /// Keeps a place among the exchanges allowed at a time until this one ends.
-    pub fn occupy(&mut self, slot: OwnedSemaphorePermit) {
+    /// Takes a place among the exchanges allowed at a time until this one ends.
+    ///
+    /// # Errors
+    /// [`Code::Overloaded`] when there is none.
+    pub fn occupy(&mut self, slots: &Arc<Semaphore>) -> Result<(), Fault> {
+        let slot = Arc::clone(slots).try_acquire_owned().map_err(|error| {
+            Fault::not_sent(Code::Overloaded, "too many exchanges under way").because(error)
+        })?;
         self.slot = Some(slot);
+        Ok(())
     }
 
     /// From now on the request may reach the other side.
@@ -189,6 +197,11 @@ impl Exchange {
         self.count_verification(fault.code().as_str());
         self.line.error = Some(fault.code().as_str());
         self.line.reason = Some(fault.chain());
+    }
+
+    /// The very same request was here before.
+    pub fn replayed(&mut self) {
+        self.line.replayed = Some(true);
     }
 
     /// The exchange ends with an answer of ours in place of the peer's.
@@ -274,14 +287,22 @@ impl fmt::Debug for Exchange {
 
 /// Codes that come from looking at a signature.
 fn is_verification(code: Code) -> bool {
-    let name = code.as_str();
-    name.starts_with("response_signature")
-        || matches!(
-            code,
-            Code::ResponseKeyUnknown
-                | Code::ResponseClientMismatch
-                | Code::ResponseTimeUnacceptable
-        )
+    matches!(
+        code,
+        Code::ResponseSignatureMissing
+            | Code::ResponseSignatureMalformed
+            | Code::ResponseSignatureInvalid
+            | Code::ResponseKeyUnknown
+            | Code::ResponseClientMismatch
+            | Code::ResponseTimeUnacceptable
+            | Code::RequestSignatureMissing
+            | Code::RequestSignatureMalformed
+            | Code::RequestSignatureInvalid
+            | Code::RequestKeyUnknown
+            | Code::RequestClientUnknown
+            | Code::RequestTimeUnacceptable
+            | Code::RequestReplayed
+    )
 }
 
 /// The trace id of a W3C `traceparent` header (`00-<32 hex>-<16 hex>-<2 hex>`).

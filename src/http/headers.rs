@@ -9,8 +9,8 @@ use ::http::header::{
 };
 use ::http::{StatusCode, Version};
 
-/// What every header of ours starts with.
-const OURS: &str = "countersign-";
+/// What every header of ours starts with, and its twin: CGI and its heirs take both for the same.
+const OURS: [&str; 2] = ["countersign-", "countersign_"];
 /// The verdict on a message we hand over.
 pub const VERDICT: HeaderName = HeaderName::from_static("countersign-verdict");
 /// The code of an answer we gave ourselves.
@@ -42,11 +42,34 @@ pub fn clean(headers: &mut HeaderMap) {
     }
     let ours: Vec<_> = headers
         .keys()
-        .filter(|name| name.as_str().starts_with(OURS))
+        .filter(|name| OURS.iter().any(|ours| name.as_str().starts_with(ours)))
         .cloned()
         .collect();
     for name in ours {
         headers.remove(name);
+    }
+}
+
+/// Whether a field is there under a name that only differs from one of `names` by underscores, which
+/// an app behind CGI or WSGI could not tell from it.
+pub fn has_twin(headers: &HeaderMap, names: &[HeaderName]) -> bool {
+    let odd = headers.keys().filter(|name| name.as_str().contains('_'));
+    odd.map(|name| name.as_str().replace('_', "-"))
+        .any(|name| names.iter().any(|twin| *twin == name.as_str()))
+}
+
+/// Removes such fields.
+pub fn remove_twins(headers: &mut HeaderMap, names: &[HeaderName]) {
+    let odd = headers.keys().filter(|name| name.as_str().contains('_'));
+    let twins: Vec<_> = odd
+        .filter(|odd| {
+            let name = odd.as_str().replace('_', "-");
+            names.iter().any(|twin| *twin == name.as_str())
+        })
+        .cloned()
+        .collect();
+    for twin in twins {
+        headers.remove(twin);
     }
 }
 

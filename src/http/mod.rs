@@ -8,6 +8,7 @@ pub mod body;
 pub mod coding;
 pub mod framing;
 pub mod headers;
+pub mod intake;
 pub mod result;
 
 pub use body::{Body, Budget, Held};

@@ -78,6 +78,15 @@ impl Drain {
         let _never_closed = changes.wait_for(|now| *now >= phase).await.is_ok();
     }
 
+    /// Runs a flow, but not past the deadline of a drain; then nothing comes back, and its caller can
+    /// be told what is known instead of finding a dead connection.
+    pub async fn unless_expired<T>(&self, flow: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            output = flow => Some(output),
+            () = self.reached(Phase::Expired) => None,
+        }
+    }
+
     /// Takes a drain that has begun to its end: grace, closing, and at the deadline expiry.
     /// `finished` resolves when all connections are gone. Returns whether that was before the
     /// deadline.

@@ -32,6 +32,8 @@ pub struct Line {
     pub reason: Option<String>,
     /// Version of the key the peer signed with.
     pub key_version: Option<u32>,
+    /// Whether the very same request was here before.
+    pub replayed: Option<bool>,
     /// From the first byte of the request head to the end of the answer.
     pub duration: Duration,
     /// The part of it spent waiting for peers.
@@ -61,6 +63,7 @@ impl Line {
                     error = self.error,
                     reason = self.reason,
                     key_version = self.key_version,
+                    replayed = self.replayed,
                     duration_ms = milliseconds(self.duration),
                     waited_ms = milliseconds(self.waited),
                     request_bytes = self.request_bytes,

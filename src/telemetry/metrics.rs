@@ -54,6 +54,8 @@ pub struct Metrics {
     pub reloads: IntCounterVec,
     /// The gateway's `Date` minus our clock.
     pub clock_skew: GaugeVec,
+    /// Requests from the gateway that were here before.
+    pub replays: IntCounterVec,
     /// Blind tunnels by result.
     pub tunnels: IntCounterVec,
     /// Blind tunnels now.
@@ -155,6 +157,11 @@ impl Metrics {
             clock_skew: table.float_gauges(
                 "countersign_clock_skew_seconds",
                 "The gateway's Date header minus our clock, at the last answer.",
+                &["route"],
+            )?,
+            replays: table.counters(
+                "countersign_replays_total",
+                "Authentic requests from the gateway that are byte for byte the same as an earlier one.",
                 &["route"],
             )?,
             tunnels: table.counters(

@@ -4,13 +4,17 @@
 //! anything that is neither a DNS name nor an IP address. Used by routes, the connector and the
 //! configuration.
 
+use std::borrow::Cow;
 use std::error::Error;
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
-use ::http::Uri;
-use ::http::uri::{Authority, Scheme};
+use ::http::header::HOST;
+use ::http::uri::{Authority, PathAndQuery, Scheme};
+use ::http::{HeaderMap, Uri};
+
+use crate::exchange::{Code, Fault};
 
 /// A DNS name in lower case without a trailing dot, or an IP address without brackets.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -101,6 +105,26 @@ impl Origin {
         }
     }
 
+    /// A target in absolute form, which tells the client where to connect; `Host` follows from it.
+    ///
+    /// # Errors
+    /// [`Code::RequestMalformed`] when path and query are none.
+    pub fn target(&self, path_and_query: &str) -> Result<Uri, Fault> {
+        let malformed = |error: ::http::Error| {
+            Fault::not_sent(Code::RequestMalformed, "no usable target").because(error)
+        };
+        let target: PathAndQuery = path_and_query
+            .parse()
+            .map_err(|error| malformed(::http::Error::from(error)))?;
+        let authority = self.authority().map_err(|error| malformed(error.into()))?;
+        Uri::builder()
+            .scheme(self.scheme())
+            .authority(authority)
+            .path_and_query(target)
+            .build()
+            .map_err(malformed)
+    }
+
     /// Host and port, the default port left out.
     ///
     /// # Errors
@@ -176,6 +200,33 @@ pub fn split(authority: &Authority) -> Result<(Host, Option<u16>), OriginError> 
         None => return Err(OriginError::Url(text.into())),
     };
     Ok((host.parse()?, port))
+}
+
+/// The host, and the port if there is one, that a request is for. The authority of an absolute-form
+/// target wins over `Host` (RFC 9112 section 3.2.2).
+///
+/// # Errors
+/// [`Code::RequestMalformed`] when it does not say so clearly.
+pub fn asked(uri: &Uri, fields: &HeaderMap) -> Result<(Host, Option<u16>), Fault> {
+    let authority = match uri.authority() {
+        Some(authority) => authority.clone(),
+        None => host_field(fields)?,
+    };
+    split(&authority).map_err(|error| malformed(error.to_string()))
+}
+
+fn host_field(fields: &HeaderMap) -> Result<Authority, Fault> {
+    let mut values = fields.get_all(HOST).iter();
+    match (values.next(), values.next()) {
+        (Some(value), None) => Authority::try_from(value.as_bytes())
+            .map_err(|error| malformed("the Host field is no host name").because(error)),
+        (None, _) => Err(malformed("the request has no Host field")),
+        (Some(_), Some(_)) => Err(malformed("the request has two Host fields")),
+    }
+}
+
+fn malformed(text: impl Into<Cow<'static, str>>) -> Fault {
+    Fault::not_sent(Code::RequestMalformed, text)
 }
 
 /// Why a text is no host or origin.

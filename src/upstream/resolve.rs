@@ -74,6 +74,14 @@ impl Resolver {
         })
     }
 
+    /// The system's resolver, and nothing else.
+    pub fn system() -> Self {
+        Self {
+            fixed: Arc::default(),
+            nameservers: None,
+        }
+    }
+
     /// The addresses of a host, at least one.
     pub(super) async fn addresses(&self, host: &Host, port: u16) -> io::Result<Vec<SocketAddr>> {
         let with_port = |ip| SocketAddr::new(ip, port);

@@ -283,17 +283,76 @@ fn check_shows_clients_routes_and_fingerprints_and_no_secret() {
     assert!(!shown.contains(&secret[100..140]), "{shown}");
 }
 
+const INGRESS: &str = "ingress:\n  listen: 127.0.0.1:15002\n  routes:\n    - path_prefix: /alipayplus\n      \
+                       app: http://127.0.0.1:8080\n      max_skew: 5m\n      prefix_rewrite: /";
+
 #[test]
-fn a_file_for_both_directions_is_valid_and_says_what_is_not_served() {
+fn check_shows_the_way_in() {
     let files = Files::new();
-    let ingress = "ingress:\n  listen: 127.0.0.1:15002\n  routes:\n    - path_prefix: /\n      \
-                   app: http://127.0.0.1:8080\n      max_skew: 5m";
-    let file = files.config("https://localhost:1", "", ingress);
+    let file = files.config("https://localhost:1", "", INGRESS);
     let output = countersign(&["check", "--config", text(&file)]);
     assert_eq!(output.status.code(), Some(0), "{output:?}");
-    assert!(
-        String::from_utf8(output.stdout)
-            .unwrap()
-            .contains("NOT SERVED")
-    );
+    let shown = String::from_utf8(output.stdout).unwrap();
+    let line = "ingress route /alipayplus: any host /alipayplus as / to http://127.0.0.1:8080, \
+                answers signed as the client the caller names, verify enforce, replay report";
+    assert!(shown.contains(line), "{shown}");
+}
+
+#[test]
+fn mistakes_in_the_section_ingress_have_their_line() {
+    let files = Files::new();
+    let good = std::fs::read_to_string(files.config("https://localhost:1", "", INGRESS)).unwrap();
+    for (from, to, expected) in [
+        (
+            "  listen: 127.0.0.1:15002\n",
+            "",
+            "ingress: the key \"listen\" is missing",
+        ),
+        (
+            "app: http://127.0.0.1:8080",
+            "app: 127.0.0.1:8080",
+            "must begin with https:// or http://",
+        ),
+        (
+            "path_prefix: /alipayplus",
+            "path_prefix: alipayplus",
+            "\"alipayplus\" is no path; it must begin with / and have no query",
+        ),
+        (
+            "max_skew: 5m",
+            "replay: yes",
+            "\"yes\" is none of off, report, enforce",
+        ),
+        (
+            "max_skew: 5m",
+            "timeouts: { pay: 8 }",
+            "\"8\" is no duration",
+        ),
+        (
+            "max_skew: 5m",
+            "identity: NOBODY",
+            "no identity has the client_id NOBODY",
+        ),
+        (
+            "max_skew: 5m",
+            "hosts: []",
+            "at least one host is needed; without the key all are meant",
+        ),
+        ("max_skew: 5m", "skew: 5m", "unknown key \"skew\""),
+        (
+            "prefix_rewrite: /",
+            "prefix_rewrite: /\n    - { name: b, path_prefix: /alipayplus/, app: \"http://a\" }",
+            "/alipayplus/ is in two routes",
+        ),
+        (
+            "listen: 127.0.0.1:15002",
+            "listen: [127.0.0.1:15002, 127.0.0.1:15002]",
+            "127.0.0.1:15002 is given twice",
+        ),
+    ] {
+        assert!(good.contains(from), "{from}");
+        files.write("bad.yaml", good.replace(from, to).as_bytes());
+        let line = one_line(&files, "bad.yaml");
+        assert!(line.contains(expected), "{to}: {line}");
+    }
 }

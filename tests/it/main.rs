@@ -20,10 +20,13 @@
     reason = "tests"
 )]
 
+mod answers_are_signed;
 mod answers_are_verified;
 mod bad_input_is_explained;
 mod bad_ways_out_are_explained;
+mod both_directions;
 mod bytes_arrive_as_sent;
+mod callers_are_verified;
 mod clients_need_no_change;
 mod drains_in_order;
 mod https_clients_need_no_change;

@@ -2,6 +2,7 @@
 
 pub mod clients;
 pub mod daemon;
+pub mod inbound;
 pub mod netns;
 pub mod process;
 pub mod raw;

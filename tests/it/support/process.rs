@@ -33,6 +33,7 @@ pub struct Sidecar {
     lines: Receiver<String>,
     pub log: Vec<Value>,
     pub egress: SocketAddr,
+    pub ingress: SocketAddr,
     pub admin: SocketAddr,
 }
 
@@ -64,6 +65,7 @@ impl Sidecar {
             lines,
             log,
             egress: nowhere,
+            ingress: nowhere,
             admin: nowhere,
         };
         let ready = sidecar.wait_for(|line| line["message"] == "ready");
@@ -73,6 +75,7 @@ impl Sidecar {
             addresses.split(' ').next().map(|one| one.parse().unwrap())
         };
         sidecar.egress = address("egress").unwrap_or(nowhere);
+        sidecar.ingress = address("ingress").unwrap_or(nowhere);
         sidecar.admin = address("admin").unwrap_or(nowhere);
         sidecar
     }

@@ -58,15 +58,22 @@ impl Files {
         self.path(name)
     }
 
+    /// The section of the one identity.
+    pub fn identities() -> String {
+        format!(
+            "identities:\n  - client_id: {CLIENT_ID}\n    \
+             signing_key: {{ file: partner.pem, key_version: 1 }}\n    \
+             verification_keys: [{{ file: alipayplus.pem, key_version: 1 }}]\n"
+        )
+    }
+
     /// A configuration whose one route goes to `upstream`; `route` and `rest` are further YAML.
     pub fn config(&self, upstream: &str, route: &str, rest: &str) -> PathBuf {
         let text = format!(
-            "identities:\n  - client_id: {CLIENT_ID}\n    \
-             signing_key: {{ file: partner.pem, key_version: 1 }}\n    \
-             verification_keys: [{{ file: alipayplus.pem, key_version: 1 }}]\n\
-             egress:\n  listen: 127.0.0.1:0\n  routes:\n    \
+            "{}egress:\n  listen: 127.0.0.1:0\n  routes:\n    \
              - name: gateway\n      hosts: [open-*-global.alipayplus.com]\n      \
-             upstream: {upstream}\n{route}\nadmin: {{ listen: \"127.0.0.1:0\" }}\n{rest}\n"
+             upstream: {upstream}\n{route}\nadmin: {{ listen: \"127.0.0.1:0\" }}\n{rest}\n",
+            Self::identities()
         );
         self.write("config.yaml", text.as_bytes())
     }
@@ -157,11 +164,7 @@ impl World {
 
     /// The value of a metric line, 0 when there is none.
     pub fn metric(&self, line: &str) -> f64 {
-        let text = self.running.metrics.render().unwrap();
-        let found = text
-            .lines()
-            .find_map(|found| found.strip_prefix(&format!("{line} ")));
-        found.map_or(0.0, |value| value.parse().unwrap())
+        metric(&self.running, line)
     }
 
     /// Waits until a metric has that value; it changes just after a peer sees the end.
@@ -179,6 +182,15 @@ impl World {
             "countersign_verifications_total{{direction=\"egress\",result=\"{result}\"}}"
         ))
     }
+}
+
+/// The value of a metric line, 0 when there is none.
+pub fn metric(running: &Running, line: &str) -> f64 {
+    let text = running.metrics.render().unwrap();
+    let found = text
+        .lines()
+        .find_map(|found| found.strip_prefix(&format!("{line} ")));
+    found.map_or(0.0, |value| value.parse().unwrap())
 }
 
 fn held() -> Clock {

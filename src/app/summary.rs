@@ -1,0 +1,98 @@
+//! What is configured, in words: for `check`, the log at start, and the admin page.
+//!
+//! Nothing secret is ever among it.
+
+use std::net::SocketAddr;
+
+use crate::config::Config;
+use crate::{egress, ingress};
+
+/// The routes and what serves them, a line each.
+pub(super) fn lines(config: &Config) -> Vec<String> {
+    let mut lines = Vec::new();
+    if let Some(section) = &config.egress {
+        lines.extend(egress_lines(section));
+        lines.push(match &config.ca.directory {
+            Some(directory) => format!("ca: kept in {}", directory.display()),
+            None => {
+                "ca: made in memory at the first need; apps find it at /ca.pem of the admin port"
+                    .to_owned()
+            }
+        });
+    }
+    if let Some(directory) = &config.ca.trust_directory {
+        let directory = directory.display();
+        lines.push(format!("ca: what apps need to trust it is in {directory}"));
+    }
+    lines.extend(config.upstream.lines());
+    if let Some(section) = &config.ingress {
+        lines.extend(ingress_lines(section));
+    }
+    if let Some(admin) = &config.admin {
+        lines.push(format!("admin: listens on {}", admin.listen));
+    }
+    lines
+}
+
+fn egress_lines(section: &egress::Config) -> Vec<String> {
+    let mut lines = vec![format!("egress: listens on {}", joined(&section.listen))];
+    for route in &section.routes.routes {
+        let hosts: Vec<_> = route.hosts.iter().map(ToString::to_string).collect();
+        let upstream = match &route.upstream {
+            Some(origin) => origin.to_string(),
+            None if route.accelerate => "the accelerated host over https".to_owned(),
+            None => "the host asked for over https".to_owned(),
+        };
+        lines.push(format!(
+            "egress route {}: {} signed as {}, sent to {upstream}, verify {}",
+            route.name,
+            hosts.join(" "),
+            route.identity,
+            route.verify
+        ));
+    }
+    let default_host = section
+        .routes
+        .default_host
+        .as_ref()
+        .map(ToString::to_string);
+    lines.push(format!(
+        "egress: requests addressed to the sidecar itself go to {}; other hosts: {}",
+        default_host
+            .as_deref()
+            .unwrap_or("nowhere (egress.default_host is not set)"),
+        section.routes.unmatched
+    ));
+    lines
+}
+
+fn ingress_lines(section: &ingress::Config) -> Vec<String> {
+    let mut lines = vec![format!("ingress: listens on {}", joined(&section.listen))];
+    for route in &section.routes.routes {
+        let hosts: Vec<_> = route.hosts.iter().map(ToString::to_string).collect();
+        let hosts = if hosts.is_empty() {
+            "any host".to_owned()
+        } else {
+            hosts.join(" ")
+        };
+        let identity = match &route.identity {
+            Some(identity) => identity.to_string(),
+            None => "the client the caller names".to_owned(),
+        };
+        let path = match &route.prefix_rewrite {
+            Some(rewrite) => format!("{} as {rewrite}", route.path_prefix),
+            None => route.path_prefix.clone(),
+        };
+        lines.push(format!(
+            "ingress route {}: {hosts} {path} to {}, answers signed as {identity}, verify {}, \
+             replay {}",
+            route.name, route.app, route.verify, route.replay
+        ));
+    }
+    lines
+}
+
+fn joined(addresses: &[SocketAddr]) -> String {
+    let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
+    addresses.join(" ")
+}

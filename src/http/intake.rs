@@ -1,0 +1,78 @@
+//! A request on its way in: what is refused before anything else is done, and its body, held whole.
+//!
+//! The same for both directions. Refuses by a [`Fault`] that says nothing was sent.
+
+use std::time::Duration;
+
+use ::http::header::CONTENT_LENGTH;
+use ::http::{HeaderMap, HeaderValue, Method};
+use hyper::body::Incoming;
+use tokio::time::timeout;
+
+use super::body::{self, BodyError, Budget, Held};
+use super::{framing, headers};
+use crate::exchange::{Code, Exchange, Fault};
+
+/// Refuses what two readers could understand differently, and what goes in circles.
+///
+/// # Errors
+/// [`Code::RequestMalformed`] or [`Code::LoopDetected`].
+pub fn refuse_unservable(fields: &HeaderMap, pseudonym: &str) -> Result<(), Fault> {
+    if !framing::is_unambiguous(fields) {
+        let text = "the request says in two ways where it ends";
+        return Err(Fault::not_sent(Code::RequestMalformed, text));
+    }
+    if headers::has_passed(fields, pseudonym) {
+        let text = "the request already went through this sidecar";
+        return Err(Fault::not_sent(Code::LoopDetected, text));
+    }
+    Ok(())
+}
+
+/// Reads a body to its end, at most `limit` bytes within `within`.
+///
+/// # Errors
+/// [`Code::RequestTooLarge`], [`Code::RequestTimeout`], [`Code::Overloaded`] when the budget is used
+/// up, and [`Code::RequestMalformed`] when it does not arrive whole.
+pub async fn hold(
+    exchange: &mut Exchange,
+    body: Incoming,
+    (limit, within): (usize, Duration),
+    budget: &Budget,
+) -> Result<Held, Fault> {
+    let arriving = timeout(within, body::hold(body, limit, budget));
+    let held = match exchange.away(arriving).await {
+        Ok(held) => held.map_err(fault)?,
+        Err(_elapsed) => {
+            let text = "the request's body did not arrive in time";
+            return Err(Fault::not_sent(Code::RequestTimeout, text));
+        }
+    };
+    exchange.received(held.bytes.len());
+    Ok(held)
+}
+
+/// Says the length of a body that is known now: always where there is one or where the method
+/// means one (RFC 9110 section 8.6), and where the sender said so itself.
+pub fn set_length(method: &Method, fields: &mut HeaderMap, length: usize) {
+    let means_body = [Method::POST, Method::PUT, Method::PATCH].contains(method);
+    if length > 0 || means_body || fields.contains_key(CONTENT_LENGTH) {
+        fields.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    }
+}
+
+fn fault(error: BodyError) -> Fault {
+    match error {
+        BodyError::TooLarge(limit) => Fault::not_sent(
+            Code::RequestTooLarge,
+            format!("the request's body is over the limit of {limit} bytes"),
+        ),
+        BodyError::OverBudget => {
+            Fault::not_sent(Code::Overloaded, "no memory left to hold the request")
+        }
+        BodyError::Broken(cause) => {
+            let text = "the request's body did not arrive whole";
+            Fault::not_sent(Code::RequestMalformed, text).because(cause)
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! From Alipay+ to the app and back: route, buffer, verify, pass on, buffer, sign, answer.
+//!
+//! `Ingress::receive` and `Ingress::pass_on` are the whole story, one sentence a line. No request
+//! reaches the app unless its signature verified or the route says otherwise by name, and only a
+//! caller who proved to be the gateway can make the sidecar sign. Built by `app`; served by `net`.
+
+pub mod answer;
+pub mod replay;
+pub mod request;
+pub mod route;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use ::http::{Request, Response};
+use hyper::body::Incoming;
+use tokio::sync::Semaphore;
+
+pub use self::replay::Guard;
+pub use self::route::{Replay, Route, Routes};
+
+use self::answer::Answer;
+use self::request::{Claim, Received};
+use crate::clock::{Clock, Stopwatch};
+use crate::exchange::{Direction, Exchange, Fault, Ids};
+use crate::http::body::{Body, Budget, full};
+use crate::http::{answer as fault_answer, intake};
+use crate::keys::Keyring;
+use crate::net::drain::Drain;
+use crate::net::serve::Service;
+use crate::telemetry::Metrics;
+use crate::upstream::Upstream;
+
+/// What the configuration says of ingress.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where Alipay+ finds us.
+    pub listen: Vec<SocketAddr>,
+    /// Where requests go.
+    pub routes: Routes,
+}
+
+/// Everything an ingress exchange needs.
+pub struct Ingress {
+    /// What is configured.
+    pub config: Config,
+    /// Whose keys verify and sign.
+    pub keyring: Arc<Keyring>,
+    /// How requests reach the app.
+    pub upstream: Upstream,
+    /// What time it is.
+    pub clock: Clock,
+    /// The memory for bodies.
+    pub budget: Budget,
+    /// How many exchanges may be under way.
+    pub slots: Arc<Semaphore>,
+    /// What was here before.
+    pub guard: Guard,
+    /// Who counts.
+    pub metrics: Metrics,
+    /// Who names exchanges.
+    pub ids: Arc<Ids>,
+    /// Our name in `Via`.
+    pub pseudonym: String,
+    /// Whether we are stopping.
+    pub drain: Drain,
+}
+
+impl Service for Ingress {
+    type Arrival = SocketAddr;
+
+    async fn answer(&self, request: Request<Incoming>, _local: &SocketAddr) -> Response<Body> {
+        let mut exchange = self.start(&request);
+        let received = self.receive(&mut exchange, request);
+        let received = self.drain.unless_expired(received).await;
+        let response = match received.unwrap_or_else(|| Err(Fault::shutting_down(&exchange))) {
+            Ok(received) => self.reply(&mut exchange, &received).await,
+            Err(fault) => {
+                exchange.failed(&fault);
+                fault_answer::refusal(&fault).map(full)
+            }
+        };
+        fault_answer::finish(exchange, response)
+    }
+}
+
+impl Ingress {
+    /// Takes a request in. What goes wrong here is told unsigned: the caller has proved nothing.
+    async fn receive(
+        &self,
+        exchange: &mut Exchange,
+        request: Request<Incoming>,
+    ) -> Result<Received<'_>, Fault> {
+        let since = Stopwatch::start();
+        exchange.occupy(&self.slots)?;
+        intake::refuse_unservable(request.headers(), &self.pseudonym)?;
+        let (head, body) = request.into_parts();
+        let route = self.config.routes.find(&head.uri, &head.headers)?;
+        exchange.on_route(&route.name);
+        let claim = Claim::read(self, route, &head)?;
+        let within = route.patience(&head.uri, since);
+        let room = (route.request_limit, within);
+        let body = intake::hold(exchange, body, room, &self.budget).await?;
+        let proof = claim.prove(self, exchange, (route, &head), &body)?;
+        Ok(Received::new(route, head, body, proof, since))
+    }
+
+    /// Answers a request that was taken in: signed, if its caller proved to be the gateway.
+    async fn reply(&self, exchange: &mut Exchange, received: &Received<'_>) -> Response<Body> {
+        let passed = self.pass_on(exchange, received);
+        let passed = self.drain.unless_expired(passed).await;
+        let answer = passed.unwrap_or_else(|| Err(Fault::shutting_down(exchange)));
+        let answer = answer.unwrap_or_else(|fault| {
+            exchange.failed(&fault);
+            Answer::unknown(&fault)
+        });
+        answer
+            .into_response(self, received)
+            .unwrap_or_else(|fault| {
+                exchange.failed(&fault);
+                fault_answer::unknown(&fault).map(full)
+            })
+    }
+
+    /// Hands a request to the app and takes its answer. What goes wrong here is told like an answer.
+    async fn pass_on(
+        &self,
+        exchange: &mut Exchange,
+        received: &Received<'_>,
+    ) -> Result<Answer, Fault> {
+        let message = received.to_request(&self.pseudonym)?;
+        let limits = received.limits();
+        let answer = self.upstream.send(exchange, message, limits).await;
+        Answer::of(received, answer.map_err(answer::of_app)?)
+    }
+
+    fn start(&self, request: &Request<Incoming>) -> Exchange {
+        Exchange::start(
+            Direction::Ingress,
+            &self.metrics,
+            &self.ids,
+            request.method(),
+            request.uri().path(),
+            request.headers(),
+        )
+    }
+}
+
+impl fmt::Debug for Ingress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ingress")
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
+}

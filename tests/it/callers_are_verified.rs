@@ -1,0 +1,297 @@
+//! No request reaches the app unless its caller proved to be Alipay+, or the route says otherwise by
+//! name; and a caller who proves nothing gets nothing signed.
+
+use std::time::Duration;
+
+use countersign_protocol::{Offset, PrivateKey, Timestamp};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+
+use crate::support::Answer;
+use crate::support::inbound::{Inbound, Message, NOTIFY, SUCCESS};
+use crate::support::raw::send;
+
+fn ok(body: &str) -> Vec<u8> {
+    format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .into_bytes()
+}
+
+/// A refusal: its code, unsigned, and nothing the app saw.
+async fn refused(world: &mut Inbound, request: Vec<u8>) -> String {
+    let answer = send(world.ingress, request).await;
+    for name in ["signature", "response-time", "client-id"] {
+        assert_eq!(answer.field(name), None, "a refusal is not signed");
+    }
+    assert!(
+        world.app.arrived().is_none(),
+        "the app saw a refused request"
+    );
+    let result = &answer.json()["result"];
+    assert_ne!(result["resultStatus"], "S");
+    format!(
+        "{} {} {}",
+        answer.status,
+        answer.field("countersign-error").unwrap_or("-"),
+        result["resultCode"].as_str().unwrap()
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_authentic_request_reaches_the_app_byte_for_byte() {
+    let mut world = Inbound::new().await;
+    let body = "{\"a\":  \"ä\\u00e4\"}\n".as_bytes();
+    let message = world.message("/alipayplus//notify%2fPayment?x=%7E&y", body);
+    let headers = format!(
+        "{}countersign-verdict: verified\r\nCountersign_Verdict: verified\r\nX-Other: 1\r\n\
+         Connection: X-Hop\r\nX-Hop: 1\r\n",
+        message.headers()
+    );
+    let (answer, seen) = world.exchange(message.with(&headers), &ok(SUCCESS)).await;
+    assert_eq!(answer.status, 200, "{}", answer.head);
+    assert!(
+        seen.starts_with("POST /alipayplus//notify%2fPayment?x=%7E&y HTTP/1.1\r\n"),
+        "{seen}"
+    );
+    assert!(seen.ends_with("{\"a\":  \"ä\\u00e4\"}\n"), "{seen}");
+    let lower = seen.to_ascii_lowercase();
+    for line in [
+        "\r\nhost: pay.partner.example\r\n",
+        "\r\nx-other: 1\r\n",
+        "\r\nsignature: algorithm=rsa256,",
+        "\r\nrequest-time: ",
+    ] {
+        assert!(lower.contains(line), "{line:?}: {seen}");
+    }
+    assert_eq!(lower.matches("verdict").count(), 1, "{seen}");
+    assert!(lower.contains("\r\ncountersign-verdict: verified\r\n"));
+    assert!(!lower.contains("x-hop"), "{seen}");
+    assert_eq!(world.verifications("verified"), 1.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[expect(clippy::too_many_lines, reason = "one table of all flaws")]
+async fn every_flaw_has_its_own_code_and_none_reaches_the_app() {
+    let mut world = Inbound::new().await;
+    let good = world.message(NOTIFY, b"{}");
+    let headers = good.headers();
+    let without = |name: &str| {
+        let lines = headers.split_inclusive("\r\n");
+        lines
+            .filter(|line| !line.starts_with(name))
+            .collect::<String>()
+    };
+    let changed = |change: &dyn Fn(&mut Message)| {
+        let mut message = good.clone();
+        change(&mut message);
+        message
+    };
+    let hour = Duration::from_secs(3600);
+    let at = |instant| Timestamp::at(instant, Offset::default()).to_string();
+    let stale = changed(&|one| one.time = at(world.clock.now() - hour));
+    let early = changed(&|one| one.time = at(world.clock.now() + hour));
+    let stranger = changed(&|one| one.client_id = "SOMEBODY_ELSE".to_owned());
+    let version = changed(&|one| one.key_version = 7);
+    let forger = changed(&|one| one.key = PrivateKey::generate(2048).unwrap());
+    let invalid = "401 request_signature_invalid INVALID_SIGNATURE";
+    let malformed = "401 request_signature_malformed INVALID_SIGNATURE";
+    let missing = "401 request_signature_missing INVALID_SIGNATURE";
+    let time = "401 request_time_unacceptable INVALID_SIGNATURE";
+    for (label, request, expected) in [
+        ("nothing", good.with(""), missing),
+        ("no Signature", good.with(&without("Signature")), missing),
+        (
+            "no Request-Time",
+            good.with(&without("Request-Time")),
+            missing,
+        ),
+        ("no Client-Id", good.with(&without("Client-Id")), missing),
+        (
+            "two Signatures",
+            good.with(&format!("{headers}Signature: x\r\n")),
+            malformed,
+        ),
+        (
+            "two Request-Times",
+            good.with(&format!("{headers}Request-Time: x\r\n")),
+            malformed,
+        ),
+        (
+            "two Client-Ids",
+            good.with(&format!("{headers}Client-Id: x\r\n")),
+            malformed,
+        ),
+        (
+            "twin of Client-Id",
+            good.with(&format!("{headers}Client_Id: x\r\n")),
+            malformed,
+        ),
+        (
+            "twin of Request-Time",
+            good.with(&format!("{headers}request_time: x\r\n")),
+            malformed,
+        ),
+        (
+            "unreadable",
+            good.with(&headers.replace("signature=", "signature=%")),
+            malformed,
+        ),
+        (
+            "unreadable time",
+            good.with(&headers.replace("Request-Time: ", "Request-Time: x")),
+            time,
+        ),
+        ("stale", stale.bytes(), time),
+        ("early", early.bytes(), time),
+        (
+            "another client",
+            stranger.bytes(),
+            "401 request_client_unknown INVALID_CLIENT",
+        ),
+        (
+            "another key version",
+            version.bytes(),
+            "401 request_key_unknown KEY_NOT_FOUND",
+        ),
+        ("another key", forger.bytes(), invalid),
+        (
+            "another body",
+            changed(&|one| one.body = b"[]".to_vec()).with(&headers),
+            invalid,
+        ),
+        (
+            "another path",
+            changed(&|one| one.uri = "/other".to_owned()).with(&headers),
+            invalid,
+        ),
+        (
+            "another query",
+            changed(&|one| one.uri += "?a").with(&headers),
+            invalid,
+        ),
+        (
+            "another method",
+            changed(&|one| one.method = "PUT".to_owned()).with(&headers),
+            invalid,
+        ),
+    ] {
+        assert_eq!(refused(&mut world, request).await, expected, "{label}");
+    }
+    assert_eq!(world.app.connections(), 0);
+    assert_eq!(world.metric("countersign_sign_duration_seconds_count"), 0.0);
+    // What shows before the signature is never verified: five were, once each.
+    assert_eq!(
+        world.metric("countersign_verify_duration_seconds_count"),
+        5.0
+    );
+    assert_eq!(world.verifications("request_signature_invalid"), 5.0);
+    assert_eq!(world.verifications("request_key_unknown"), 1.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn report_and_off_let_pass_by_name_and_sign_nothing_for_strangers() {
+    for (verify, verdict) in [("report", "failed"), ("off", "unchecked")] {
+        let mut world = Inbound::with(&format!("      verify: {verify}"), "").await;
+        let good = world.message(NOTIFY, b"{}");
+        let headers = format!("{}Client_Id: x\r\n", good.headers());
+        for request in [good.with(""), good.with(&headers)] {
+            let (answer, seen) = world.exchange(request, &ok(SUCCESS)).await;
+            assert_eq!(answer.status, 200);
+            assert_eq!(answer.field("signature"), None, "{verify}");
+            let seen = seen.to_ascii_lowercase();
+            assert!(
+                seen.contains(&format!("countersign-verdict: {verdict}")),
+                "{seen}"
+            );
+            assert!(!seen.contains("client_id"), "{seen}");
+        }
+        let (answer, _) = world.exchange(good.bytes(), &ok(SUCCESS)).await;
+        assert_eq!(answer.field("signature").is_some(), verify == "report");
+    }
+    let mut world = Inbound::with("      verify: report", "").await;
+    let good = world.message(NOTIFY, b"{}");
+    world.exchange(good.with(""), &ok(SUCCESS)).await;
+    assert_eq!(world.verifications("request_signature_missing"), 1.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_public_path_is_verified_and_the_app_sees_its_own() {
+    let route = "      path_prefix: /alipayplus\n      prefix_rewrite: /internal/hooks";
+    let mut world = Inbound::with(route, "").await;
+    let good = world.message(&format!("{NOTIFY}?a=%2F"), b"{}");
+    let (answer, seen) = world.exchange(good.bytes(), &ok(SUCCESS)).await;
+    assert!(
+        seen.starts_with("POST /internal/hooks/notifyPayment?a=%2F HTTP/1.1"),
+        "{seen}"
+    );
+    assert_eq!(world.flaw(&good, &answer), None);
+    let other = world.message("/other", b"{}");
+    assert_eq!(
+        refused(&mut world, other.bytes()).await,
+        "404 no_route PARAM_ILLEGAL"
+    );
+    // Signed for the path the app sees: not what Alipay+ posted to.
+    let inner = world.message("/internal/hooks/notifyPayment", b"{}");
+    let request = Message {
+        uri: NOTIFY.to_owned(),
+        ..inner.clone()
+    };
+    let refusal = refused(&mut world, request.with(&inner.headers())).await;
+    assert_eq!(refusal, "401 request_signature_invalid INVALID_SIGNATURE");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_route_for_one_client_takes_no_other() {
+    let mut world = Inbound::with("      identity: OTHER", "").await;
+    let good = world.message(NOTIFY, b"{}");
+    let refusal = refused(&mut world, good.bytes()).await;
+    assert_eq!(refusal, "401 request_client_unknown INVALID_CLIENT");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_was_here_before_is_reported_or_refused_as_the_route_says() {
+    for (replay, second) in [("off", 200), ("report", 200), ("enforce", 401)] {
+        let mut world = Inbound::with(&format!("      replay: {replay}"), "").await;
+        let good = world.message(NOTIFY, b"{}");
+        let (answer, _) = world.exchange(good.bytes(), &ok(SUCCESS)).await;
+        assert_eq!(answer.status, 200);
+        if second == 200 {
+            let (answer, _) = world.exchange(good.bytes(), &ok(SUCCESS)).await;
+            assert_eq!(answer.status, second, "{replay}");
+        } else {
+            let refusal = refused(&mut world, good.bytes()).await;
+            assert_eq!(refusal, "401 request_replayed INVALID_SIGNATURE");
+        }
+        // A forged one that repeats the signature is no replay.
+        let forged = Message {
+            body: b"[]".to_vec(),
+            ..good.clone()
+        };
+        refused(&mut world, forged.with(&good.headers())).await;
+        let count = world.metric("countersign_replays_total{route=\"/\"}");
+        assert_eq!(count, if replay == "off" { 0.0 } else { 1.0 }, "{replay}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stranger_is_bounded_in_bytes_and_time() {
+    let mut world = Inbound::with("      request_limit: 10\n      timeout: 500ms", "").await;
+    let large = world.message(NOTIFY, b"0123456789a");
+    let refusal = refused(&mut world, large.bytes()).await;
+    assert_eq!(refusal, "413 request_too_large PARAM_ILLEGAL");
+    let good = world.message(NOTIFY, b"{}");
+    let mut slow = TcpStream::connect(world.ingress).await.unwrap();
+    let bytes = good.bytes();
+    slow.write_all(&bytes[..bytes.len() - 1]).await.unwrap();
+    let answer = Answer::read(slow).await;
+    assert_eq!(answer.field("countersign-error"), Some("request_timeout"));
+    // Who cannot be anybody is not waited for at all.
+    let mut nobody = TcpStream::connect(world.ingress).await.unwrap();
+    let head = format!("POST {NOTIFY} HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n");
+    nobody.write_all(head.as_bytes()).await.unwrap();
+    let answer = Answer::read(nobody).await;
+    assert_eq!(answer.status, 401);
+    assert!(world.app.arrived().is_none());
+}
