@@ -14,6 +14,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
 pub use self::running::Running;
+pub use self::summary::WARNING;
 
 use self::listeners::Bound;
 use self::running::Side;
@@ -197,10 +198,13 @@ impl Common {
         let Some(section) = &self.config.egress else {
             return Side::default();
         };
+        let pseudonym = format!("countersign-{}", self.ids.instance());
         let connector = Connector::new(
             self.tls.clone(),
             self.resolver.clone(),
-            self.proxy.clone(),
+            self.proxy
+                .clone()
+                .map(|proxy| proxy.calling_itself(&pseudonym)),
             self.own.clone(),
             self.metrics.clone(),
         );
@@ -214,8 +218,9 @@ impl Common {
             clock: self.clock.clone(),
             budget,
             slots: self.slots(),
+            tunnels: Arc::new(Semaphore::new(self.config.limits.tunnels as usize)),
             metrics: self.metrics.clone(),
-            pseudonym: format!("countersign-{}", self.ids.instance()),
+            pseudonym,
             ids: Arc::clone(&self.ids),
             drain: drain.clone(),
         };

@@ -7,6 +7,9 @@ use std::net::SocketAddr;
 use crate::config::Config;
 use crate::{egress, ingress};
 
+/// How a line begins that an operator should not overlook.
+pub const WARNING: &str = "warning:";
+
 /// The routes and what serves them, a line each.
 pub(super) fn lines(config: &Config) -> Vec<String> {
     let mut lines = Vec::new();
@@ -14,15 +17,21 @@ pub(super) fn lines(config: &Config) -> Vec<String> {
         lines.extend(egress_lines(section));
         lines.push(match &config.ca.directory {
             Some(directory) => format!("ca: kept in {}", directory.display()),
-            None => {
-                "ca: made in memory at the first need; apps find it at /ca.pem of the admin port"
-                    .to_owned()
-            }
+            None => "ca: made in memory at the first need, anew after every restart".to_owned(),
         });
+        if config.admin.is_some() {
+            lines.push("ca: apps find it at /ca.pem of the admin port".to_owned());
+        }
     }
     if let Some(directory) = &config.ca.trust_directory {
         let directory = directory.display();
         lines.push(format!("ca: what apps need to trust it is in {directory}"));
+        if config.ca.directory.is_none() {
+            lines.push(format!(
+                "{WARNING} ca: a restart makes a new CA, which apps that run on do not trust; set \
+                 ca.directory to keep it"
+            ));
+        }
     }
     lines.extend(config.upstream.lines());
     if let Some(section) = &config.ingress {

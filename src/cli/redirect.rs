@@ -17,7 +17,7 @@ use crate::redirect::{self, Choice, Done, Family, Programs, Rules, Wanted};
 /// so does what never leaves this host: loopback and the host's own addresses. UDP is not touched,
 /// DNS neither.
 ///
-/// IPv4 is led to 127.0.0.1 and IPv6 to `::1`, so the sidecar must listen on both: `egress.listen` takes
+/// IPv4 is led to 127.0.0.1 and IPv6 to its own loopback address; the sidecar must listen on both: egress.listen takes
 /// a list. There must be a default route, or the kernel refuses a connection before it comes to the
 /// rules.
 ///

@@ -161,7 +161,11 @@ impl Flags {
 
 fn announce(running: &Running, summary: &[String]) {
     for line in summary {
-        info!("{line}");
+        if let Some(warning) = line.strip_prefix(app::WARNING) {
+            warn!("{}", warning.trim_start());
+        } else {
+            info!("{line}");
+        }
     }
     let addresses = |of: &[SocketAddr]| {
         let of: Vec<_> = of.iter().map(ToString::to_string).collect();
@@ -198,7 +202,9 @@ async fn serve(running: Running, mut signals: Signals) {
     if in_time {
         info!("drained");
     } else {
-        warn!("stopped with exchanges in flight: the deadline was over, or a second signal came");
+        warn!(
+            "stopped with connections still open: the deadline was over, or a second signal came"
+        );
     }
 }
 

@@ -49,6 +49,8 @@ pub struct Config {
 pub struct Limits {
     /// Open connections of each listener.
     pub connections: u32,
+    /// Connections of egress that pass unread; fewer than all, so that payments find room.
+    pub tunnels: u32,
     /// Exchanges under way in each direction.
     pub exchanges: usize,
     /// Bytes of bodies held in memory.
@@ -59,6 +61,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 1024,
+            tunnels: 768,
             exchanges: 512,
             buffered: 64 << 20,
         }
@@ -246,6 +249,12 @@ fn limits(map: &mut Map, problems: &mut Problems) -> Limits {
             let found = node.parse_with(problems, values::count);
             let most = found.and_then(|count| u32::try_from(count).ok());
             limits.connections = most.unwrap_or(limits.connections);
+            limits.tunnels = limits.connections / 4 * 3;
+        }
+        if let Some(node) = section.take("tunnels") {
+            let found = node.parse_with(problems, values::count);
+            let most = found.and_then(|count| u32::try_from(count).ok());
+            limits.tunnels = most.unwrap_or(limits.tunnels);
         }
         let mut set = |key, place: &mut usize, parse: fn(&str) -> Result<usize, String>| {
             let found = section

@@ -7,8 +7,12 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use hyper::upgrade::OnUpgrade;
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::upstream::{Dialled, Host};
+
+/// A place among the tunnels that may be open, given back when dropped.
+pub type Place = OwnedSemaphorePermit;
 
 /// What is known of a connection before its first request.
 #[derive(Clone, Debug)]
@@ -25,8 +29,8 @@ pub struct Arrival {
 pub enum Next {
     /// Requests for a signed host, with or without TLS.
     Inside(OnUpgrade, Host),
-    /// Anything, for an unsigned destination, whose name is for the log.
-    Through(OnUpgrade, Dialled, String),
+    /// Anything, for a destination that is no signed host by its name.
+    Through(OnUpgrade, Dialled, (Host, u16), Place),
     /// What both peers agreed on, such as a WebSocket.
     Joined {
         /// The app's end.
@@ -35,6 +39,8 @@ pub enum Next {
         there: OnUpgrade,
         /// Its name for the log.
         destination: String,
+        /// Its place among the tunnels.
+        place: Place,
     },
 }
 

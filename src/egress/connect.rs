@@ -7,7 +7,7 @@
 use std::net::SocketAddr;
 
 use ::http::{Request, Response, StatusCode, Uri, Version};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::upgrade;
 
 use super::Egress;
@@ -28,6 +28,9 @@ pub async fn grant(
     if !arrival.is_to_proxy() || request.version() == Version::HTTP_2 {
         return Err(malformed("CONNECT inside a connection to a gateway"));
     }
+    if !request.body().is_end_stream() {
+        return Err(malformed("CONNECT has no body (RFC 9110 section 9.3.6)"));
+    }
     let (host, port) = destination(request.uri())?;
     match egress.config.routes.way(&host, port)? {
         Way::Inside(route) => {
@@ -39,9 +42,10 @@ pub async fn grant(
             exchange.on_route(UNMATCHED);
             egress.refuse_port(&host, port)?;
             refuse_ourselves(&host, port, arrival.local)?;
+            let place = egress.place()?;
             let dialled = exchange.away(egress.upstream.dial(&host, port)).await?;
             let upgrade = upgrade::on(&mut request);
-            arrival.then(Next::Through(upgrade, dialled, format!("{host}:{port}")));
+            arrival.then(Next::Through(upgrade, dialled, (host, port), place));
         }
     }
     exchange.judged(Verdict::Connected, None);

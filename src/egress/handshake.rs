@@ -11,7 +11,7 @@ use rustls::AlertDescription;
 use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::arrival::Arrival;
 use super::reception::{App, Reception};
@@ -19,8 +19,10 @@ use crate::net::opening::Hello;
 use crate::net::serve::HANDSHAKE;
 use crate::upstream::Host;
 
-/// The fatal alert `unrecognized_name` as a record of its own.
-const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
+/// Alerts that are told without TLS, each fatal and in a record of its own.
+const UNRECOGNIZED_NAME: u8 = 112;
+const ACCESS_DENIED: u8 = 49;
+const HANDSHAKE_FAILURE: u8 = 40;
 
 /// Why TLS with the app did not come about.
 #[derive(Debug)]
@@ -35,7 +37,11 @@ pub(super) enum Failed {
     TimedOut,
     /// What came is no TLS greeting.
     Malformed,
-    /// The app closed the connection while it lasted.
+    /// The port is none of those that are signed for.
+    WrongPort(u16),
+    /// The client left before it had asked for anything.
+    Left,
+    /// The app closed the connection when it had seen the certificate.
     Closed,
     /// The connection broke, or TLS found no common ground.
     Broken(io::Error),
@@ -52,6 +58,8 @@ impl Failed {
             Self::Nameless => "no_name",
             Self::TimedOut => "timeout",
             Self::Malformed => "malformed",
+            Self::WrongPort(_) => "wrong_port",
+            Self::Left => "left",
             Self::Closed => "closed",
             Self::Broken(_) => "broken",
             Self::NoCertificate(_) => "no_certificate",
@@ -65,7 +73,7 @@ impl fmt::Display for Failed {
             Self::Distrusted(alert) => write!(
                 f,
                 "the app does not trust the local CA (alert {alert:?}); give it the trust material \
-                 of countersign ca bundle"
+                 of countersign ca bundle, and restart it if the sidecar's CA is new"
             ),
             Self::NameMismatch => {
                 f.write_str("the TLS server name is not the host that CONNECT asked for")
@@ -75,12 +83,30 @@ impl fmt::Display for Failed {
             ),
             Self::TimedOut => write!(f, "the handshake took longer than {HANDSHAKE:?}"),
             Self::Malformed => f.write_str("what came is no TLS greeting that can be read"),
+            Self::WrongPort(port) => write!(
+                f,
+                "the host is signed for on ports 443 and 80 only, and this is for port {port}"
+            ),
+            Self::Left => {
+                f.write_str("the client left before its TLS greeting was complete; a probe does so")
+            }
             Self::Closed => f.write_str(
                 "the app closed the connection during the handshake, as some do that do not trust \
                  the local CA; give it the trust material of countersign ca bundle",
             ),
             Self::Broken(error) => write!(f, "the handshake failed: {error}"),
             Self::NoCertificate(error) => write!(f, "no certificate could be made: {error}"),
+        }
+    }
+}
+
+impl Failed {
+    /// Why no greeting came.
+    pub(super) fn greeting(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::TimedOut => Self::TimedOut,
+            io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => Self::Left,
+            _ => Self::Broken(error),
         }
     }
 }
@@ -125,8 +151,11 @@ impl Reception {
             Ok(config) => config,
             Err(error) => return self.failed(Some(&host), &Failed::NoCertificate(error.into())),
         };
-        let handshake = TlsAcceptor::from(config).accept(app);
-        let stream = match timeout(HANDSHAKE, handshake).await {
+        let handshake = timeout(HANDSHAKE, TlsAcceptor::from(config).accept(app));
+        let Some(handshake) = self.unless_closing(handshake).await else {
+            return;
+        };
+        let stream = match handshake {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => return self.failed(Some(&host), &Failed::from(error)),
             Err(_elapsed) => return self.failed(Some(&host), &Failed::TimedOut),
@@ -144,17 +173,26 @@ impl Reception {
     /// Ends a connection whose TLS cannot be served.
     pub(super) async fn refuse(&self, mut app: App, host: Option<&Host>, why: &Failed) {
         self.failed(host, why);
-        if matches!(why, Failed::NameMismatch | Failed::Nameless) {
-            // A client that does not read it is gone all the same.
-            let _told = app.write_all(&UNRECOGNIZED_NAME).await;
-            let _closed = app.shutdown().await;
-        }
+        let alert = match why {
+            Failed::NameMismatch | Failed::Nameless => UNRECOGNIZED_NAME,
+            Failed::WrongPort(_) => ACCESS_DENIED,
+            Failed::Malformed => HANDSHAKE_FAILURE,
+            _ => return,
+        };
+        // A client that does not read it is gone all the same.
+        let _told = app.write_all(&[21, 3, 3, 0, 2, 2, alert]).await;
+        let _closed = app.shutdown().await;
     }
 
     fn failed(&self, host: Option<&Host>, why: &Failed) {
         self.count(why.result());
-        let host = host.map(Host::as_str);
-        warn!(host, result = why.result(), reason = %why, "TLS with the app failed");
+        let result = why.result();
+        if let Some(host) = host.map(Host::as_str) {
+            warn!(host, result, reason = %why, "TLS with the app failed");
+        } else {
+            // Nobody's payment: a probe, or a client that went astray.
+            info!(result, reason = %why, "TLS with a client failed");
+        }
     }
 
     fn count(&self, result: &str) {

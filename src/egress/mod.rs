@@ -117,6 +117,8 @@ pub struct Egress {
     pub budget: Budget,
     /// How many exchanges may be under way.
     pub slots: Arc<Semaphore>,
+    /// How many connections may be tunnels.
+    pub tunnels: Arc<Semaphore>,
     /// Who counts.
     pub metrics: Metrics,
     /// Who names exchanges.

@@ -1,16 +1,17 @@
 //! What a connection is for, told by its first bytes, by where it was going, and by the routes.
 //!
-//! Looks and decides; `reception` acts. Refuses to let a connection for a signed host pass unread, and
-//! one that the sidecar itself opened pass at all.
+//! Looks and decides; `reception` acts. Whatever way a connection came, what names a signed host in its
+//! first bytes is never carried unread, also when it cannot be understood; and a connection that the
+//! sidecar itself opened is not carried at all.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use ::http::uri::Authority;
-use tracing::debug;
 
 use super::handshake::Failed;
 use super::reception::{App, Reception};
-use super::route::{HTTP, HTTPS};
+use super::route::{HTTP, HTTPS, Routes};
 use crate::exchange::Way;
 use crate::net::opening::{self, Head, Hello, Kind};
 use crate::net::serve::HANDSHAKE;
@@ -44,7 +45,7 @@ impl Reception {
             Kind::Tls => match opening::hello(app, HANDSHAKE).await {
                 Ok(Some(hello)) => self.named(hello),
                 Ok(None) => Purpose::Refused(None, Failed::Malformed),
-                Err(error) => Purpose::Refused(None, Failed::from(error)),
+                Err(error) => Purpose::Refused(None, Failed::greeting(error)),
             },
             Kind::Silent | Kind::Gone => Purpose::Over,
         }
@@ -75,86 +76,112 @@ impl Reception {
                 Ok(Some(hello)) if hello.is_for(&host) => Purpose::Tls(host, hello),
                 Ok(Some(_)) => Purpose::Refused(Some(host), Failed::NameMismatch),
                 Ok(None) => Purpose::Refused(Some(host), Failed::Malformed),
-                Err(error) => Purpose::Refused(Some(host), Failed::from(error)),
+                Err(error) => Purpose::Refused(Some(host), Failed::greeting(error)),
             },
         }
     }
 
     /// A connection that the kernel redirected on its way to `original`.
     pub(super) async fn redirected(&self, app: &mut App, original: SocketAddr) -> Purpose {
-        let transparent = &self.egress.config.transparent;
-        let signed_port = matches!(original.port(), HTTP | HTTPS);
-        let kind = if transparent.opaque_ports.contains(&original.port()) {
-            Kind::Silent
-        } else if signed_port {
-            opening::kind(app, self.speaker.head_timeout()).await
-        } else {
-            opening::kind(app, transparent.peek_timeout).await
-        };
-        let purpose = match kind {
-            // Here clients speak first. Silence must not open a way past the signature.
-            Kind::Silent if signed_port => Purpose::Over,
-            Kind::Tls if original.port() == HTTPS => self.redirected_tls(app, original).await,
-            Kind::Plain => self.redirected_http(app, original).await,
-            _ => onward(original),
-        };
-        let peer = app.io().peer_addr();
-        match peer {
+        let host = Host::from(original.ip());
+        let purpose = self
+            .toward(app, Way::Redirected, host, original.port())
+            .await;
+        match app.io().peer_addr() {
             Ok(peer) if self.egress.own.dialled_by_us(peer, original) => Purpose::OurOwn(original),
             _ => purpose,
         }
     }
 
-    async fn redirected_tls(&self, app: &mut App, original: SocketAddr) -> Purpose {
-        let hello = match opening::hello(app, HANDSHAKE).await {
-            Ok(Some(hello)) => hello,
-            Ok(None) => return onward(original),
-            Err(error) => return Purpose::Refused(None, Failed::from(error)),
-        };
-        let name = hello.server_name.as_deref().map(str::parse::<Host>);
-        match name {
-            Some(Ok(host)) if self.egress.config.routes.signing(&host).is_some() => {
-                Purpose::Tls(host, hello)
-            }
-            _ => onward(original),
+    /// A connection to a destination that is no signed host by its name: an address may well be one.
+    pub(super) async fn toward(&self, app: &mut App, way: Way, host: Host, port: u16) -> Purpose {
+        let transparent = &self.egress.config.transparent;
+        let onward = |host| Purpose::Through(way, host, port);
+        if transparent.opaque_ports.contains(&port) {
+            return onward(host);
         }
+        // On the ports of HTTP clients speak first, and their silence must not open a way past the
+        // signature. On others their server may.
+        let clients_begin = matches!(port, HTTP | HTTPS);
+        let patience = if clients_begin {
+            self.speaker.head_timeout()
+        } else {
+            transparent.peek_timeout
+        };
+        let found = match opening::kind(app, patience).await {
+            Kind::Silent if clients_begin => return Purpose::Over,
+            Kind::Silent | Kind::Gone => None,
+            Kind::Tls => self.signed_tls(app, port).await,
+            Kind::Plain => {
+                let patience = if port == HTTP { HANDSHAKE } else { patience };
+                self.signed_http(app, patience, port).await
+            }
+        };
+        found.unwrap_or_else(|| onward(host))
     }
 
-    async fn redirected_http(&self, app: &mut App, original: SocketAddr) -> Purpose {
-        let head = match opening::head(app, HANDSHAKE).await {
+    /// TLS that asks for a signed host.
+    async fn signed_tls(&self, app: &mut App, port: u16) -> Option<Purpose> {
+        let routes = &self.egress.config.routes;
+        let unreadable = match opening::hello(app, HANDSHAKE).await {
+            Ok(Some(hello)) => {
+                let host = hello.server_name.as_deref()?.parse::<Host>().ok()?;
+                routes.signing(&host)?;
+                return Some(match port {
+                    HTTPS => Purpose::Tls(host, hello),
+                    _ => Purpose::Refused(Some(host), Failed::WrongPort(port)),
+                });
+            }
+            Ok(None) => Failed::Malformed,
+            Err(error) => Failed::greeting(error),
+        };
+        let host = routes.signed_in(app.seen())?;
+        Some(Purpose::Refused(Some(host), unreadable))
+    }
+
+    /// HTTP that asks for a signed host. What only begins like HTTP gets an answer if it names one.
+    async fn signed_http(&self, app: &mut App, patience: Duration, port: u16) -> Option<Purpose> {
+        let routes = &self.egress.config.routes;
+        let head = match opening::head(app, patience).await {
             Ok(Some(head)) => head,
-            Ok(None) => return onward(original),
-            // On other ports it need not be HTTP at all, only begin like it.
-            Err(_) if original.port() != HTTP => return onward(original),
-            Err(error) => {
-                debug!(%original, %error, "a redirected request did not arrive");
-                return Purpose::Over;
+            // No HTTP at all, or not whole: on its own port, that too is answered as HTTP.
+            Ok(None) | Err(_) if port == HTTP => {
+                return routes.signed_in(app.seen()).map(Purpose::Http);
             }
+            Ok(None) | Err(_) => return None,
         };
-        let signed = |authority: &str| {
-            let host = authority
-                .parse::<Authority>()
-                .ok()
-                .and_then(|authority| split(&authority).ok())?
-                .0;
-            self.egress.config.routes.signing(&host)?;
+        if head
+            .authority_in_target()
+            .is_some_and(|to| routes.signs(&to))
+        {
+            // Meant for another proxy, which must not carry a signed host's requests unsigned.
+            return Some(Purpose::Proxy);
+        }
+        let host = head.host.as_deref().and_then(host_of);
+        match host.or_else(|| routes.signed_in(app.seen())) {
             Some(host)
-        };
-        match head {
-            // The app uses another proxy, which must not carry a signed host's requests unsigned.
-            Head { method, target, .. } if method == "CONNECT" && signed(&target).is_some() => {
-                Purpose::Proxy
+                if head.authority_in_target().is_none() && routes.signing(&host).is_some() =>
+            {
+                Some(Purpose::Http(host))
             }
-            Head {
-                host: Some(host), ..
-            } if original.port() == HTTP => signed(&host).map_or(onward(original), Purpose::Http),
-            _ => onward(original),
+            _ => None,
         }
     }
 }
 
-fn onward(original: SocketAddr) -> Purpose {
-    Purpose::Through(Way::Redirected, original.ip().into(), original.port())
+impl Routes {
+    fn signs(&self, host: &Host) -> bool {
+        self.signing(host).is_some()
+    }
+
+    /// A signed host whose name stands somewhere in the bytes.
+    fn signed_in(&self, bytes: &[u8]) -> Option<Host> {
+        let names = bytes.split(|byte| !byte.is_ascii_alphanumeric() && !b".-".contains(byte));
+        names
+            .filter(|name| name.len() > 3 && name.contains(&b'.'))
+            .filter_map(|name| std::str::from_utf8(name).ok()?.parse::<Host>().ok())
+            .find(|host| self.signs(host))
+    }
 }
 
 impl Hello {
@@ -163,4 +190,21 @@ impl Hello {
         let name = self.server_name.as_deref();
         name.is_none_or(|name| name.parse().is_ok_and(|name: Host| name == *host))
     }
+}
+
+impl Head {
+    /// The host in the target of CONNECT or of the absolute form, which wins over `Host` (RFC 9112
+    /// section 3.2.2).
+    fn authority_in_target(&self) -> Option<Host> {
+        if self.method == "CONNECT" {
+            return host_of(&self.target);
+        }
+        let (_scheme, rest) = self.target.split_once("://")?;
+        host_of(rest.split(['/', '?']).next()?)
+    }
+}
+
+fn host_of(authority: &str) -> Option<Host> {
+    let authority = authority.parse::<Authority>().ok()?;
+    Some(split(&authority).ok()?.0)
 }

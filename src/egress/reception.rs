@@ -54,13 +54,20 @@ impl Reception {
             }
         };
         // As long as nothing is known, a connection is idle: it ends when the drain closes.
-        let purpose = tokio::select! {
-            purpose = purpose => purpose,
-            () = self.egress.drain.reached(Phase::Closing) => return,
+        let Some(purpose) = self.unless_closing(purpose).await else {
+            return;
         };
         let mut turn = Some((app, purpose));
         while let Some((app, purpose)) = turn {
             turn = self.serve(app, purpose).await;
+        }
+    }
+
+    /// Runs something that may be given up when the drain closes.
+    pub(super) async fn unless_closing<T>(&self, idle: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            output = idle => Some(output),
+            () = self.egress.drain.reached(Phase::Closing) => None,
         }
     }
 
@@ -94,21 +101,31 @@ impl Reception {
         match arrival.next()? {
             Next::Inside(upgrade, host) => {
                 let mut app = taken_over(upgrade).await?;
-                let purpose = self.inside(&mut app, host).await;
+                let purpose = self.unless_closing(self.inside(&mut app, host)).await?;
                 Some((app, purpose))
             }
-            Next::Through(upgrade, dialled, destination) => {
-                let app = taken_over(upgrade).await?;
-                let record = self.record(Way::Connect, destination);
-                self.carry(record, app, dialled).await;
-                None
+            Next::Through(upgrade, dialled, (host, port), place) => {
+                let mut app = taken_over(upgrade).await?;
+                let purpose = self.toward(&mut app, Way::Connect, host, port);
+                match self.unless_closing(purpose).await? {
+                    Purpose::Through(way, host, port) => {
+                        let record = self.record(way, format!("{host}:{port}"));
+                        self.carry(record, app, dialled).await;
+                        drop(place);
+                        None
+                    }
+                    // An address may be that of a signed host: its requests will be dialled for.
+                    purpose => Some((app, purpose)),
+                }
             }
             Next::Joined {
                 app,
                 there,
                 destination,
+                place,
             } => {
                 self.carry_upgraded(app, there, destination).await;
+                drop(place);
                 None
             }
         }

@@ -15,7 +15,7 @@ use hyper::upgrade;
 
 use super::Egress;
 use super::arrival::{Arrival, Next};
-use crate::exchange::{Exchange, Fault, Verdict};
+use crate::exchange::{Code, Exchange, Fault, Verdict};
 use crate::http::Body;
 use crate::http::headers::{self, VERDICT};
 use crate::upstream::Origin;
@@ -35,6 +35,7 @@ pub async fn pass(
         .then(|| upgrade_wanted(&request))
         .flatten();
     let app = wanted.is_some().then(|| upgrade::on(&mut request));
+    let offered = wanted.clone();
     let (mut head, body) = request.into_parts();
     head.uri = origin.target(&signed_uri(&head.uri))?;
     egress.clean(&mut head.headers, head.version);
@@ -53,6 +54,14 @@ pub async fn pass(
     let (mut head, body) = answer.into_parts();
     exchange.judged(verdict, None);
     let protocol = head.headers.get(UPGRADE).cloned();
+    if switched
+        && !protocol
+            .as_ref()
+            .is_some_and(|one| is_offered(one, offered.as_ref()))
+    {
+        let text = "the server switched to a protocol that was not asked for";
+        return Err(Fault::unknown(Code::UpstreamMalformed, text));
+    }
     egress.clean(&mut head.headers, head.version);
     head.headers
         .insert(VERDICT, HeaderValue::from_static(verdict.as_str()));
@@ -63,6 +72,7 @@ pub async fn pass(
             app,
             there,
             destination: origin.to_string(),
+            place: egress.place()?,
         });
     }
     Ok(Response::from_parts(
@@ -85,8 +95,18 @@ fn upgrade_wanted<B>(request: &Request<B>) -> Option<HeaderValue> {
     let nominated = headers::nominated(fields).contains(&UPGRADE);
     let mut protocols = fields.get_all(UPGRADE).iter();
     let (protocol, more) = (protocols.next()?, protocols.next());
-    let single = more.is_none() && !protocol.as_bytes().eq_ignore_ascii_case(b"h2c");
+    let mut names = protocol.to_str().ok()?.split(',').map(str::trim);
+    let single = more.is_none() && names.all(|name| !name.eq_ignore_ascii_case("h2c"));
     (request.version() == Version::HTTP_11 && nominated && single).then(|| protocol.clone())
+}
+
+/// Whether a protocol is among those offered (RFC 9110 section 7.8).
+fn is_offered(protocol: &HeaderValue, offered: Option<&HeaderValue>) -> bool {
+    let names = |value: &HeaderValue| value.to_str().unwrap_or_default().to_ascii_lowercase();
+    let (protocol, offered) = (names(protocol), offered.map(names).unwrap_or_default());
+    offered
+        .split(',')
+        .any(|name| name.trim() == protocol.trim())
 }
 
 /// Sets the two fields of an upgrade, which are for the next hop only.

@@ -220,8 +220,9 @@ impl Asked {
     }
 
     /// Whether the request is addressed to the sidecar itself, as by an app whose base URL points
-    /// here. In origin form our port is enough, whatever name the app knows us by; in absolute form
-    /// another service may well have the same port, so the address must be this machine's too.
+    /// here. In origin form our port is enough, if it is written out, whatever name the app knows us
+    /// by; in absolute form another service may well have the same port, so the address must be this
+    /// machine's too, and so where the port is the usual one: any name may point here then.
     fn is_for(&self, local: SocketAddr) -> bool {
         let here = self.host.as_str() == "localhost"
             || self
@@ -229,7 +230,7 @@ impl Asked {
                 .ip()
                 .is_some_and(|ip| ip.is_loopback() || ip == local.ip());
         let our_port = self.port.unwrap_or(if self.secure { 443 } else { 80 }) == local.port();
-        our_port && (here || !self.absolute)
+        our_port && (here || (!self.absolute && self.port.is_some()))
     }
 
     fn port_is_signed(&self) -> bool {

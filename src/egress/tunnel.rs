@@ -4,17 +4,30 @@
 //! that cannot be carried is reset, which is what the app would have seen without the sidecar.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use socket2::SockRef;
 
+use super::Egress;
+use super::arrival::Place;
 use super::reception::{App, Reception};
 use super::route::Unmatched;
-use crate::exchange::{Code, Tunnel, Way};
+use crate::exchange::{Code, Fault, Tunnel, Way};
 use crate::net::tunnel::{self, End, Moved};
 use crate::upstream::{Dialled, Host};
+
+impl Egress {
+    /// A place for one more tunnel.
+    pub(super) fn place(&self) -> Result<Place, Fault> {
+        let taken = Arc::clone(&self.tunnels).try_acquire_owned();
+        taken.map_err(|error| {
+            Fault::not_sent(Code::Overloaded, "too many tunnels; see limits.tunnels").because(error)
+        })
+    }
+}
 
 impl Reception {
     /// A tunnel that begins now.
@@ -30,12 +43,13 @@ impl Reception {
             record.failed(Code::HostNotAllowed.as_str(), reason.to_owned());
             return reset(&app);
         }
-        match self.egress.upstream.dial(host, port).await {
-            Ok(dialled) => self.carry(record, app, dialled).await,
-            Err(fault) => {
-                record.failed(fault.code().as_str(), fault.chain());
-                reset(&app);
-            }
+        let dialled = async {
+            let place = self.egress.place()?;
+            Ok((self.egress.upstream.dial(host, port).await?, place))
+        };
+        match dialled.await {
+            Ok((dialled, _place)) => self.carry(record, app, dialled).await,
+            Err(fault) => give_up(record, &app, &fault),
         }
     }
 
@@ -90,6 +104,11 @@ fn finish(record: &mut Tunnel, end: &End, moved: &Moved) {
         End::Drained => record.ended("drained"),
         End::Broken(error) => record.failed(BROKE_OFF, error.to_string()),
     }
+}
+
+fn give_up(mut record: Tunnel, app: &App, fault: &Fault) {
+    record.failed(fault.code().as_str(), fault.chain());
+    reset(app);
 }
 
 /// Ends a connection by a reset (RFC 9293 section 3.6: abort).

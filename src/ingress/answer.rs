@@ -41,7 +41,6 @@ impl Answer {
             }
         };
         headers::clean(&mut head.headers);
-        Credentials::remove(Kind::Response, &mut head.headers);
         head.headers.remove(CONTENT_ENCODING);
         if head.status == StatusCode::NO_CONTENT {
             head.headers.remove(CONTENT_LENGTH);

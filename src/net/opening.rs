@@ -1,7 +1,7 @@
 //! What a connection begins with: a TLS greeting, an HTTP request, something else, or silence.
 //!
 //! Looks and never takes: the bytes stay in the [`Peeked`] connection. Refuses to wait longer than
-//! told and to look at more than 64 KiB. Called by the room that decides what to speak.
+//! told and to look at more than 80 KiB. Called by the room that decides what to speak.
 
 use std::io;
 use std::time::Duration;
@@ -13,8 +13,8 @@ use tokio::time::timeout;
 
 use super::peeked::Peeked;
 
-/// The most that is looked at.
-const MOST: usize = 64 * 1024;
+/// The most that is looked at: a greeting of the longest handshake message, 64 KiB, in records of their own.
+const MOST: usize = 80 * 1024;
 /// The most header fields of a head that is looked at.
 const MOST_FIELDS: usize = 256;
 /// The first byte of a TLS handshake record (RFC 8446 section 5.1).
@@ -83,15 +83,17 @@ pub async fn hello<I: AsyncRead + Unpin>(
         let mut new = seen.get(fed..).unwrap_or_default();
         fed = seen.len();
         while !new.is_empty() {
+            // A long greeting is taken in pieces: what waits to be understood has its limit.
             if acceptor.read_tls(&mut new).is_err() {
                 return Some(None);
             }
+            match acceptor.accept() {
+                Ok(None) => {}
+                Ok(Some(accepted)) => return Some(Some(Hello::of(&accepted.client_hello()))),
+                Err(_no_greeting) => return Some(None),
+            }
         }
-        match acceptor.accept() {
-            Ok(None) => None,
-            Ok(Some(accepted)) => Some(Some(Hello::of(&accepted.client_hello()))),
-            Err(_no_greeting) => Some(None),
-        }
+        None
     });
     within_time(within, reading).await
 }

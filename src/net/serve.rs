@@ -138,7 +138,14 @@ async fn accept(
     slots: &Arc<Semaphore>,
 ) -> Option<(TcpStream, OwnedSemaphorePermit)> {
     // A slot first: without one the connection waits in the kernel's queue.
-    let slot = Arc::clone(slots).acquire_owned().await.ok()?;
+    let slot = match Arc::clone(slots).try_acquire_owned() {
+        Ok(slot) => slot,
+        Err(_full) => {
+            // Once for each time it is full, however many wait.
+            warn!("all connections that limits.connections allows are open; new ones wait");
+            Arc::clone(slots).acquire_owned().await.ok()?
+        }
+    };
     match listener.accept().await {
         Ok((stream, _peer)) => Some((stream, slot)),
         Err(error) => {
@@ -268,7 +275,8 @@ fn hyper_service<S: Service>(
     let service = Arc::clone(service);
     service_fn(move |request| {
         let (service, arrival) = (Arc::clone(&service), arrival.clone());
-        async move { Ok(service.answer(request, &arrival).await) }
+        // On the heap while there is a request: most connections are idle, and many.
+        Box::pin(async move { Ok(service.answer(request, &arrival).await) })
     })
 }
 

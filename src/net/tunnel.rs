@@ -45,6 +45,8 @@ pub enum End {
 pub struct Moved {
     sent: AtomicU64,
     received: AtomicU64,
+    /// Directions in which bytes wait for a peer to read.
+    waiting: AtomicU64,
 }
 
 impl Moved {
@@ -76,12 +78,16 @@ pub async fn join(
     keep_alive(there);
     let both = async {
         let out = async {
-            pass(first, there, &moved.sent).await?;
-            copy(&app, there, &moved.sent).await
+            let out = Direction(&moved.sent, &moved.waiting);
+            out.write_all(there, &first).await?;
+            drop(first);
+            out.copy(&app, there).await
         };
         let back = async {
-            pass(early, &app, &moved.received).await?;
-            copy(there, &app, &moved.received).await
+            let back = Direction(&moved.received, &moved.waiting);
+            back.write_all(&app, &early).await?;
+            drop(early);
+            back.copy(there, &app).await
         };
         tokio::try_join!(out, back).map(|_both| ())
     };
@@ -127,7 +133,7 @@ async fn watched(
     let stopping = async {
         drain.reached(Phase::Closing).await;
         tokio::select! {
-            () = stillness(moved, LAST_PATIENCE) => {}
+            () = emptiness(moved) => {}
             () = drain.reached(Phase::Expired) => {}
         }
     };
@@ -155,43 +161,60 @@ async fn stillness(moved: &Moved, time: Duration) {
     }
 }
 
-/// Copies one direction to its end, and passes the end on.
-async fn copy(from: &TcpStream, to: &TcpStream, moved: &AtomicU64) -> io::Result<()> {
+/// The same, and nothing waits for a peer to read it: what a slow reader was promised it still gets.
+async fn emptiness(moved: &Moved) {
     loop {
-        from.readable().await?;
-        let mut chunk = Vec::with_capacity(CHUNK);
+        stillness(moved, LAST_PATIENCE).await;
+        if moved.waiting.load(Ordering::Relaxed) == 0 {
+            return;
+        }
+    }
+}
+
+/// One direction: what it has moved, and how many directions wait.
+#[derive(Clone, Copy)]
+struct Direction<'a>(&'a AtomicU64, &'a AtomicU64);
+
+impl Direction<'_> {
+    /// Copies to the end, and passes the end on.
+    async fn copy(self, from: &TcpStream, to: &TcpStream) -> io::Result<()> {
         loop {
-            chunk.clear();
-            match from.try_read_buf(&mut chunk) {
-                Ok(0) => return finish(to),
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+            from.readable().await?;
+            let mut chunk = Vec::with_capacity(CHUNK);
+            loop {
+                chunk.clear();
+                match from.try_read_buf(&mut chunk) {
+                    Ok(0) => return finish(to),
+                    Ok(_) => {}
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                    Err(error) => return Err(error),
+                }
+                self.write_all(to, &chunk).await?;
+                // A fast peer must not keep the thread from others.
+                consume_budget().await;
+            }
+        }
+    }
+
+    async fn write_all(self, to: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
+        let Self(moved, waiting) = self;
+        while !bytes.is_empty() {
+            match to.try_write(bytes) {
+                Ok(count) => {
+                    moved.fetch_add(count as u64, Ordering::Relaxed);
+                    bytes = bytes.get(count..).unwrap_or_default();
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    waiting.fetch_add(1, Ordering::Relaxed);
+                    let writable = to.writable().await;
+                    waiting.fetch_sub(1, Ordering::Relaxed);
+                    writable?;
+                }
                 Err(error) => return Err(error),
             }
-            write_all(to, &chunk).await?;
-            moved.fetch_add(chunk.len() as u64, Ordering::Relaxed);
-            // A fast peer must not keep the thread from others.
-            consume_budget().await;
         }
+        Ok(())
     }
-}
-
-/// Passes on what was read before, and forgets it.
-async fn pass(bytes: Bytes, to: &TcpStream, moved: &AtomicU64) -> io::Result<()> {
-    write_all(to, &bytes).await?;
-    moved.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-    Ok(())
-}
-
-async fn write_all(to: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
-    while !bytes.is_empty() {
-        match to.try_write(bytes) {
-            Ok(count) => bytes = bytes.get(count..).unwrap_or_default(),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => to.writable().await?,
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
 }
 
 fn finish(to: &TcpStream) -> io::Result<()> {
@@ -246,5 +269,30 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Counted<'_, I> {
         cx: &mut std::task::Context<'_>,
     ) -> std::task::Poll<io::Result<()>> {
         std::pin::Pin::new(&mut *self.0).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_drain_ends_what_is_still_but_not_what_waits_for_a_slow_reader() {
+        let drain = Drain::new();
+        drain.enter(Phase::Closing);
+        let moved = Moved::default();
+        moved.waiting.store(1, Ordering::Relaxed);
+        let never = || std::future::pending::<io::Result<()>>();
+        let hour = Duration::from_hours(1);
+        let waiting = watched(never(), &moved, None, &drain);
+        assert!(tokio::time::timeout(hour, waiting).await.is_err());
+        moved.waiting.store(0, Ordering::Relaxed);
+        let still = watched(never(), &moved, None, &drain).await;
+        assert!(matches!(still, End::Drained));
+        // At the deadline nothing is waited for any more.
+        moved.waiting.store(1, Ordering::Relaxed);
+        drain.enter(Phase::Expired);
+        let late = watched(never(), &moved, None, &drain).await;
+        assert!(matches!(late, End::Drained));
     }
 }

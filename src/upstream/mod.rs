@@ -258,13 +258,13 @@ fn fault(error: legacy::Error) -> Fault {
     fault.because(error)
 }
 
-const UNREACHABLE: &str = "no connection to the gateway";
+const UNREACHABLE: &str = "no connection to the destination";
 
 fn unconnected(error: &ConnectError) -> Fault {
     let (code, text) = match error {
         ConnectError::Tls { .. } => (
             Code::UpstreamTlsFailed,
-            "no trusted TLS connection to the gateway",
+            "no trusted TLS connection to the destination",
         ),
         ConnectError::Loop { .. } => (Code::LoopDetected, "the destination is this sidecar itself"),
         _ => (Code::UpstreamUnreachable, UNREACHABLE),

@@ -11,7 +11,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ::http::header::{HOST, PROXY_AUTHORIZATION};
+use ::http::header::{HOST, PROXY_AUTHORIZATION, VIA};
 use ::http::{HeaderValue, Request, StatusCode, Uri};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -78,6 +78,7 @@ pub struct Proxy {
     pub(super) port: u16,
     authorization: Option<HeaderValue>,
     destinations: Arc<Matcher>,
+    pseudonym: Arc<str>,
 }
 
 impl Proxy {
@@ -101,7 +102,15 @@ impl Proxy {
             port: config.port,
             authorization,
             destinations: Arc::new(Matcher::builder().all(proxy).no(bypass).build()),
+            pseudonym: "countersign".into(),
         })
+    }
+
+    /// Lets it be seen whose connections these are (`Via`), so that a circle of proxies ends.
+    #[must_use]
+    pub fn calling_itself(mut self, pseudonym: &str) -> Self {
+        self.pseudonym = pseudonym.into();
+        self
     }
 
     /// Whether connections to `host` go through the proxy.
@@ -125,6 +134,7 @@ impl Proxy {
         };
         let mut request = Request::connect(&destination)
             .header(HOST, &destination)
+            .header(VIA, format!("1.1 {}", self.pseudonym))
             .body(Empty::<Bytes>::new())
             .map_err(|error| ConnectError::Target(error.to_string()))?;
         if let Some(authorization) = &self.authorization {
@@ -149,7 +159,8 @@ impl Proxy {
     fn consents(&self, status: StatusCode, destination: String) -> Result<(), ConnectError> {
         let proxy = self.to_string();
         match status {
-            StatusCode::OK => Ok(()),
+            // RFC 9110 section 9.3.6.
+            status if status.is_success() => Ok(()),
             StatusCode::PROXY_AUTHENTICATION_REQUIRED | StatusCode::UNAUTHORIZED => {
                 Err(ConnectError::ProxyCredentials {
                     proxy,

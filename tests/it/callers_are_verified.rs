@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use countersign_protocol::{Offset, PrivateKey, Timestamp};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::support::Answer;
@@ -46,7 +46,7 @@ async fn an_authentic_request_reaches_the_app_byte_for_byte() {
     let message = world.message("/alipayplus//notify%2fPayment?x=%7E&y", body);
     let headers = format!(
         "{}countersign-verdict: verified\r\nCountersign_Verdict: verified\r\nX-Other: 1\r\n\
-         Connection: X-Hop\r\nX-Hop: 1\r\n",
+         Connection: X-Hop\r\nX-Hop: 1\r\nAccept-Encoding: gzip, br\r\nExpect: 100-continue\r\n",
         message.headers()
     );
     let (answer, seen) = world.exchange(message.with(&headers), &ok(SUCCESS)).await;
@@ -67,7 +67,15 @@ async fn an_authentic_request_reaches_the_app_byte_for_byte() {
     }
     assert_eq!(lower.matches("verdict").count(), 1, "{seen}");
     assert!(lower.contains("\r\ncountersign-verdict: verified\r\n"));
-    assert!(!lower.contains("x-hop"), "{seen}");
+    assert!(
+        !lower.contains("x-hop") && !lower.contains("expect:"),
+        "{seen}"
+    );
+    // What is signed must be what is sent, so let there be nothing to decode.
+    assert!(
+        lower.contains("\r\naccept-encoding: identity\r\n"),
+        "{seen}"
+    );
     assert_eq!(world.verifications("verified"), 1.0);
 }
 
@@ -214,6 +222,7 @@ async fn report_and_off_let_pass_by_name_and_sign_nothing_for_strangers() {
     let good = world.message(NOTIFY, b"{}");
     world.exchange(good.with(""), &ok(SUCCESS)).await;
     assert_eq!(world.verifications("request_signature_missing"), 1.0);
+    assert_eq!(world.verifications("verified"), 0.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -294,4 +303,65 @@ async fn a_stranger_is_bounded_in_bytes_and_time() {
     let answer = Answer::read(nobody).await;
     assert_eq!(answer.status, 401);
     assert!(world.app.arrived().is_none());
+}
+
+/// What comes back on a connection of its own, if anything.
+async fn raw(to: std::net::SocketAddr, request: Vec<u8>) -> String {
+    let mut stream = TcpStream::connect(to).await.unwrap();
+    // A refused connection may be reset while it is still written to.
+    let _refused = stream.write_all(&request).await;
+    let _gone = stream.shutdown().await;
+    let mut bytes = Vec::new();
+    let _reset = stream.read_to_end(&mut bytes).await;
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_change_of_a_byte_reaches_the_app_where_the_signature_covers_it() {
+    let mut world = Inbound::new().await;
+    let good = world.message(&format!("{NOTIFY}?a=1"), b"{\"id\":1}");
+    let bytes = good.bytes();
+    // A fixed generator: a failure can be repeated.
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut next = |below: usize| {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(state >> 33).unwrap() % below
+    };
+    let (mut passed, mut refused) = (0, 0);
+    for round in 0..600 {
+        let mut changed = bytes.clone();
+        let at = next(changed.len());
+        match round % 3 {
+            0 => changed[at] ^= 1 << next(8),
+            1 => drop(changed.remove(at)),
+            _ => changed.insert(at, b" \r\n\t%,=;:x"[next(10)]),
+        }
+        let sending = raw(world.ingress, changed.clone());
+        let mut sending = std::pin::pin!(sending);
+        let got = tokio::select! {
+            got = &mut sending => got,
+            (seen, mut stream) = world.app.next() => {
+                let seen = String::from_utf8_lossy(&seen).into_owned();
+                let line = format!("POST {NOTIFY}?a=1 HTTP/1.1\r\n");
+                assert!(seen.starts_with(&line), "{seen}");
+                assert!(seen.ends_with("\r\n\r\n{\"id\":1}"), "{seen}");
+                assert!(seen.contains("countersign-verdict: verified"), "{seen}");
+                stream.write_all(&ok(SUCCESS)).await.unwrap();
+                drop(stream);
+                passed += 1;
+                let got = sending.await;
+                assert!(got.contains("\r\nsignature: "), "{got}");
+                continue;
+            }
+        };
+        assert!(!got.contains("\r\nsignature: "), "round {round}: {got}");
+        refused += 1;
+    }
+    // Changes of what is not signed, such as the host's name, pass: both kinds were tried.
+    assert!(
+        passed > 20 && refused > 300,
+        "{passed} passed, {refused} refused"
+    );
 }

@@ -79,3 +79,20 @@ async fn clients_that_do_not_trust_the_ca_refuse_and_are_counted() {
     assert_eq!(interceptions(&world, "closed"), 2.0);
     assert_eq!(world.gateway().deliveries(), 0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_asks_for_a_tunnel_to_port_80_pays_in_plain_http_inside() {
+    let (world, around) = present_day().await;
+    let undici = clients::HTTPS
+        .iter()
+        .find(|client| client.name == "node undici")
+        .unwrap();
+    let url = format!("{}{PAY}", GATEWAY.replace("https", "http"));
+    let command = undici.command(&around, |program| Command::new(program));
+    let line = clients::pay(command, &url, &payment("R1")).await.unwrap();
+    assert_eq!(line["verdict"], "verified", "{line}");
+    let connects = "countersign_exchanges_total{direction=\"egress\",outcome=\"connected\",\
+                    route=\"gateway\"}";
+    assert_eq!(world.metric(connects), 1.0, "it came through CONNECT");
+    assert_eq!(interceptions(&world, "ok"), 0.0);
+}

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use crate::support::clients::{self, Client, clients, venv_python};
 use crate::support::netns::succeed;
+use crate::support::raw::unreadable_greeting;
 use crate::support::town::{GATEWAY, GATEWAY6, SIDECAR, Town};
 use crate::support::world::{PAY, payment};
 
@@ -161,4 +162,66 @@ async fn rules_that_catch_the_sidecar_itself_are_noticed_at_the_first_turn() {
     assert!(answer.contains("countersign-outcome: not-sent"), "{answer}");
     let line = town.tunnel(&format!("{GATEWAY}:443"));
     assert_eq!(line["result"], "loop_detected", "{line}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ports_to_leave_alone_are_not_looked_into() {
+    let rest = "  transparent: { opaque_ports: [80] }";
+    let mut town = Town::new("opaque", BOTH, rest);
+    town.network.hosts(&format!("{GATEWAY} {SEA}"));
+    town.redirect(&["apply", "--exempt-uid", &SIDECAR.to_string()]);
+    let mut curl = town.app("curl");
+    curl.args(["-sS", "-i", "--max-time", "60", &format!("http://{SEA}/")]);
+    let answer = succeed(&mut curl);
+    assert!(answer.contains("X-Seen: nobody between"), "{answer}");
+    assert_eq!(town.tunnel(&format!("{GATEWAY}:80"))["result"], "closed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_names_a_signed_host_is_never_carried_unread() {
+    let town = redirected("odd");
+    let talk = |port: u16, bytes: &str| {
+        let script = format!(
+            "import socket; s = socket.create_connection(('{GATEWAY}', {port}), 30); \
+             s.sendall({bytes}); print(s.recv(65536)[:60])"
+        );
+        succeed(town.app("/usr/bin/python3").args(["-c", &script]))
+    };
+    let host = format!("Host: {SEA}\\r\\n");
+    for (label, head) in [
+        (
+            "two hosts",
+            format!("GET / HTTP/1.1\\r\\n{host}{host}\\r\\n"),
+        ),
+        (
+            "a space",
+            format!("GET / HTTP/1.1\\r\\nHost : {SEA}\\r\\n\\r\\n"),
+        ),
+        (
+            "folded",
+            format!("GET / HTTP/1.1\\r\\nA: b\\r\\n c\\r\\n{host} x\\r\\n\\r\\n"),
+        ),
+        (
+            "user info",
+            format!("GET / HTTP/1.1\\r\\nHost: me@{SEA}\\r\\n\\r\\n"),
+        ),
+    ] {
+        let answer = talk(80, &format!("b'{head}'"));
+        assert!(answer.starts_with("b'HTTP/1.1 400 "), "{label}: {answer}");
+    }
+    let target = format!("GET http://{SEA}/x HTTP/1.1\\r\\nHost: elsewhere.example\\r\\n\\r\\n");
+    let answer = talk(80, &format!("b'{target}'"));
+    assert!(
+        !answer.contains("X-Seen") && answer.contains("HTTP/1.1 200"),
+        "{answer}"
+    );
+    let greeting: String = unreadable_greeting(SEA)
+        .iter()
+        .map(|byte| format!("\\x{byte:02x}"))
+        .collect();
+    let answer = talk(443, &format!("b'{greeting}'"));
+    assert!(
+        answer.starts_with("b'\\x15\\x03\\x03"),
+        "an alert: {answer}"
+    );
 }

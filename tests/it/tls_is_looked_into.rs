@@ -125,7 +125,7 @@ async fn a_host_field_that_is_not_the_server_name_is_misdirected() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_only_begins_like_tls_is_closed_and_counted() {
+async fn what_only_begins_like_tls_is_told_closed_and_counted() {
     let world = world().await;
     let garbage = b"\x16\x03\x01\x00\x05garbage";
     let mut stream = TcpStream::connect(world.egress).await.unwrap();
@@ -251,4 +251,27 @@ async fn the_admin_port_hands_out_the_ca_that_apps_must_trust() {
     let answer = crate::support::raw::send(world.running.admin.unwrap(), request).await;
     let written = std::fs::read(world.files.path("trust/ca.pem")).unwrap();
     assert_eq!((answer.status, answer.body), (200, written));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_greeting_is_understood_like_a_short_one() {
+    let world = world().await;
+    let mut config = trusting(&world);
+    // 20 KiB of protocols, as a greeting with many post-quantum shares would have.
+    let long = |n: u32| format!("{n:0>200}").into_bytes();
+    config.alpn_protocols = (0..100).map(long).chain([b"http/1.1".to_vec()]).collect();
+    let stream = TcpStream::connect(world.egress).await.unwrap();
+    let stream = handshake(stream, config, SEA).await.unwrap();
+    assert_eq!(pay(stream, SEA).await.outcome(), "verdict verified");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signed_host_on_another_port_is_refused_by_an_alert() {
+    let world = world().await;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let target = listener.local_addr().unwrap().to_string();
+    let (stream, _) = connect(world.egress, &target, b"").await;
+    let error = handshake(stream, trusting(&world), SEA).await.unwrap_err();
+    assert!(error.to_string().contains("AccessDenied"), "{error}");
+    world.until(&interceptions("wrong_port"), 1.0).await;
 }

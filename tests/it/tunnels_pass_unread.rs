@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::support::raw::{RawGateway, connect, post, send};
+use crate::support::raw::{RawGateway, connect, post, send, unreadable_greeting};
 use crate::support::world::PAY;
 use crate::support::{Answer, World};
 
@@ -177,7 +177,8 @@ async fn a_destination_that_cannot_be_reached_is_told_before_the_tunnel_is_grant
 #[tokio::test(flavor = "multi_thread")]
 async fn an_idle_tunnel_does_not_hold_up_the_drain() {
     let world = World::with("", "drain: { grace: 0s, deadline: 60s }").await;
-    let (mut app, _there) = tunnel(&world, b"").await;
+    let (mut app, mut there) = tunnel(&world, b"hi").await;
+    assert_eq!(read(&mut there, 2).await, b"hi");
     world
         .running
         .drain
@@ -279,4 +280,84 @@ async fn an_upgrade_never_reaches_a_signed_host_and_h2c_nobody() {
         there.write_all(ok.as_bytes()).await.unwrap();
     });
     assert_eq!(answer.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tunnels_never_take_the_last_connections() {
+    let world = World::with("", "limits: { connections: 8 }").await;
+    let mut open = Vec::new();
+    for _ in 0..6 {
+        open.push(tunnel(&world, b"").await);
+    }
+    let (listener, address) = server().await;
+    let (_, answer) = connect(world.egress, &address.to_string(), b"").await;
+    assert_eq!(answer.outcome(), "overloaded not-sent 503");
+    assert_eq!(world.pay("").await.outcome(), "verdict verified");
+    drop(open);
+    world.until("countersign_tunnels_open", 0.0).await;
+    let (_, answer) = connect(world.egress, &address.to_string(), b"").await;
+    assert_eq!(answer.status, 200);
+    drop(listener);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signed_host_is_noticed_behind_an_address() {
+    let world = World::new().await;
+    let host = "open-sea-global.alipayplus.com";
+    // HTTP: signed like any other.
+    let (listener, address) = server().await;
+    let body = crate::support::world::payment("R1");
+    let request = post(PAY, host, "", body.as_bytes());
+    let (app, answer) = connect(world.egress, &address.to_string(), &request).await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(Answer::read(app).await.outcome(), "verdict verified");
+    // TLS that cannot be understood, and names it all the same: refused, not carried.
+    let greeting = unreadable_greeting(host);
+    let (mut app, _) = connect(world.egress, &address.to_string(), &greeting).await;
+    let mut alert = Vec::new();
+    app.read_to_end(&mut alert).await.unwrap();
+    assert_eq!(alert, [21, 3, 3, 0, 2, 2, 40]);
+    // What names nobody of ours is carried, TLS or not.
+    let (_app, _) = connect(
+        world.egress,
+        &address.to_string(),
+        b"\x16old elsewhere.example",
+    )
+    .await;
+    let carried = async {
+        loop {
+            let (mut there, _) = listener.accept().await.unwrap();
+            let mut seen = Vec::new();
+            there.read_buf(&mut seen).await.unwrap();
+            if !seen.is_empty() {
+                return seen;
+            }
+        }
+    };
+    assert_eq!(carried.await, b"\x16old elsewhere.example");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connect_with_a_body_is_refused() {
+    let world = World::new().await;
+    let request = "CONNECT a.example:443 HTTP/1.1\r\nHost: a.example:443\r\nContent-Length: 2\r\n\
+                   Connection: close\r\n\r\n{}";
+    let answer = send(world.egress, request).await;
+    assert_eq!(answer.outcome(), "request_malformed not-sent 400");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_switch_to_a_protocol_nobody_asked_for_is_refused() {
+    let world = World::new().await;
+    let switched =
+        "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: ssh\r\n\r\n";
+    let other = RawGateway::answering(switched).await;
+    let request = format!("GET http://{other}/ HTTP/1.1\r\nHost: x\r\n{UPGRADE}\r\n");
+    let mut app = TcpStream::connect(world.egress).await.unwrap();
+    app.write_all(request.as_bytes()).await.unwrap();
+    app.shutdown().await.unwrap();
+    assert_eq!(
+        Answer::read(app).await.outcome(),
+        "upstream_malformed unknown 502"
+    );
 }

@@ -58,7 +58,9 @@ pub const HTTPS: &[Client] = &[
     client("node axios with an agent", |around| {
         node("node_axios_agent.cjs", around)
     }),
-    client("node undici", |around| node("node_undici.cjs", around)),
+    client("node undici", |around| {
+        node("node_undici.cjs", around).through("HTTP_PROXY", around)
+    }),
     Client {
         takes_proxy: false,
         ..client("node fetch", |around| node("node_fetch.mjs", around))

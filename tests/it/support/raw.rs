@@ -104,6 +104,14 @@ pub async fn connect(proxy: SocketAddr, target: &str, rest: &[u8]) -> (TcpStream
     (stream, Answer::parse(&bytes))
 }
 
+/// A TLS greeting that no library of today reads, though a server name stands in it.
+pub fn unreadable_greeting(name: &str) -> Vec<u8> {
+    let message = [b" old ".as_slice(), name.as_bytes(), b"\0"].concat();
+    let length = u8::try_from(message.len()).unwrap();
+    let head = [22, 3, 1, 0, length + 4, 1, 0, 0, length];
+    [head.as_slice(), &message].concat()
+}
+
 /// A POST in the least possible number of headers.
 pub fn post(target: &str, host: &str, extra: &str, body: &[u8]) -> Vec<u8> {
     let head = format!(
