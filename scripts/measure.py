@@ -43,27 +43,37 @@ def resident(process):
     return int(re.search(r"VmRSS:\s+(\d+)", status)[1]) / 1000
 
 
-def start(folder):
+def flags(folder):
+    return [
+        "--client-id", CLIENT,
+        "--private-key", f"{folder}/partner.pem",
+        "--alipay-public-key", f"{folder}/alipayplus.pub.pem",
+        "--egress-listen", f"127.0.0.1:{EGRESS}", "--admin-listen", f"127.0.0.1:{ADMIN}",
+        "--upstream", f"https://localhost:{GATEWAY}", "--upstream-ca", f"{folder}/ca.pem",
+    ]  # fmt: skip
+
+
+def start_gateway(folder):
+    gateway = subprocess.Popen(
+        [BINARY, "sandbox", "--folder", folder, "--listen", f"127.0.0.1:{GATEWAY}"],
+        stdout=subprocess.PIPE,
+    )
+    gateway.stdout.readline()
+    return gateway
+
+
+def start(arguments):
     begun = time.perf_counter()
-    process = subprocess.Popen(
-        [
-            BINARY, "run", "--client-id", CLIENT,
-            "--private-key", f"{folder}/partner.pem",
-            "--alipay-public-key", f"{folder}/alipayplus.pub.pem",
-            "--egress-listen", f"127.0.0.1:{EGRESS}", "--admin-listen", f"127.0.0.1:{ADMIN}",
-            "--upstream", f"https://localhost:{GATEWAY}", "--upstream-ca", f"{folder}/ca.pem",
-        ],
-        stdout=subprocess.DEVNULL,
-    )  # fmt: skip
+    process = subprocess.Popen([BINARY, "run", *arguments], stdout=subprocess.DEVNULL)
     while not is_ready():
         if process.poll() is not None:
             sys.exit("the sidecar ended")
     return process, (time.perf_counter() - begun) * 1000
 
 
-def pay(stream, reader):
+def pay(stream, reader, host=f"127.0.0.1:{EGRESS}"):
     head = (
-        f"POST /aps/api/v1/payments/pay HTTP/1.1\r\nHost: 127.0.0.1:{EGRESS}\r\n"
+        f"POST /aps/api/v1/payments/pay HTTP/1.1\r\nHost: {host}\r\n"
         f"Content-Type: application/json\r\nContent-Length: {len(BODY)}\r\n\r\n"
     )
     stream.sendall(head.encode() + BODY)
@@ -80,14 +90,10 @@ def pay(stream, reader):
 
 def main():
     with tempfile.TemporaryDirectory() as folder:
-        gateway = subprocess.Popen(
-            [BINARY, "sandbox", "--folder", folder, "--listen", f"127.0.0.1:{GATEWAY}"],
-            stdout=subprocess.PIPE,
-        )
-        gateway.stdout.readline()
+        gateway = start_gateway(folder)
         times = []
         for number in range(STARTS):
-            sidecar, took = start(folder)
+            sidecar, took = start(flags(folder))
             times.append(took)
             if number + 1 < STARTS:
                 sidecar.kill()
@@ -108,4 +114,5 @@ def main():
         gateway.kill()
 
 
-main()
+if __name__ == "__main__":
+    main()
