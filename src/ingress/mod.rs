@@ -99,7 +99,7 @@ impl Ingress {
         let route = self.config.routes.find(&head.uri, &head.headers)?;
         exchange.on_route(&route.name);
         let claim = Claim::read(self, route, &head)?;
-        let within = route.patience(&head.uri, since);
+        let within = route.patience(&head.uri, since.elapsed());
         let room = (route.request_limit, within);
         let body = intake::hold(exchange, body, room, &self.budget).await?;
         let proof = claim.prove(self, exchange, (route, &head), &body)?;

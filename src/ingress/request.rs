@@ -215,7 +215,7 @@ impl<'a> Received<'a> {
     /// What the app's answer may take.
     pub fn limits(&self) -> Limits {
         Limits {
-            timeout: self.route.patience(&self.head.uri, self.since),
+            timeout: self.route.patience(&self.head.uri, self.since.elapsed()),
             response_limit: self.route.response_limit,
         }
     }

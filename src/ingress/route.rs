@@ -11,7 +11,6 @@ use ::http::{HeaderMap, Uri};
 use countersign_protocol::ClientId;
 use percent_encoding::percent_decode_str;
 
-use crate::clock::Stopwatch;
 use crate::exchange::{Code, Fault, Policy};
 use crate::upstream::origin::asked;
 use crate::upstream::{Host, HostPattern, Origin};
@@ -159,13 +158,11 @@ impl Route {
         exact.map_or(self.timeout, |(_, timeout)| *timeout)
     }
 
-    /// What is left of that time since `since`, some kept back for the way of the answer.
-    pub fn patience(&self, uri: &Uri, since: Stopwatch) -> Duration {
+    /// What is left of that time when `spent` of it is over, some kept back for the answer's way.
+    pub fn patience(&self, uri: &Uri, spent: Duration) -> Duration {
         let timeout = self.timeout(uri.path());
         let margin = MARGIN.min(timeout / 10);
-        timeout
-            .saturating_sub(margin)
-            .saturating_sub(since.elapsed())
+        timeout.saturating_sub(margin).saturating_sub(spent)
     }
 }
 
@@ -306,6 +303,11 @@ mod tests {
             ("/notify", 5),
         ] {
             assert_eq!(route.timeout(path), Duration::from_secs(seconds), "{path}");
+        }
+        let notify = "/notify".parse().unwrap();
+        for (spent, left) in [(0, 4500), (3000, 1500), (4600, 0)] {
+            let left = Duration::from_millis(left);
+            assert_eq!(route.patience(&notify, Duration::from_millis(spent)), left);
         }
     }
 }
