@@ -145,7 +145,7 @@ pub(super) fn gzip(body: &[u8]) -> Bytes {
 }
 
 /// The same JSON with another last digit: what an attacker would do to an amount.
-fn flip_last_digit(body: &[u8]) -> Vec<u8> {
+pub(super) fn flip_last_digit(body: &[u8]) -> Vec<u8> {
     let mut altered = body.to_vec();
     if let Some(digit) = altered.iter_mut().rev().find(|byte| byte.is_ascii_digit()) {
         *digit = if *digit == b'9' { b'8' } else { *digit + 1 };
@@ -154,7 +154,7 @@ fn flip_last_digit(body: &[u8]) -> Vec<u8> {
 }
 
 /// Flips a bit of the signature by exchanging one base64 digit.
-fn swap_signature(headers: &mut HeaderMap) {
+pub(super) fn swap_signature(headers: &mut HeaderMap) {
     let Some(text) = headers.get(SIGNATURE).and_then(|value| value.to_str().ok()) else {
         return;
     };

@@ -5,14 +5,16 @@
 //! one does. Refuses to be more than that: state is lost when it stops. Used by `sandbox`, `demo` and
 //! the tests.
 
+pub mod caller;
 pub mod certificate;
 pub mod fault;
+pub mod notify;
 pub mod payments;
 pub mod server;
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use ::http::header::CONTENT_TYPE;
@@ -26,7 +28,10 @@ use countersign_protocol::{
 use hyper::body::Incoming;
 use prometheus::IntGauge;
 use serde_json::Value;
+use tokio::sync::mpsc::Sender;
+use tracing::warn;
 
+pub use caller::{Call, CallFault, Caller, Operation, Payment, Report, Target};
 pub use fault::Fault;
 pub use server::{StartError, Started, start};
 
@@ -90,6 +95,7 @@ struct Inner {
     seen: Mutex<Vec<Seen>>,
     deliveries: AtomicU64,
     budget: Budget,
+    paid: OnceLock<Sender<Payment>>,
 }
 
 impl Sandbox {
@@ -107,6 +113,7 @@ impl Sandbox {
             seen: Mutex::default(),
             deliveries: AtomicU64::new(0),
             budget: Budget::new(64 << 20, gauge),
+            paid: OnceLock::new(),
         };
         Ok(Self {
             inner: Arc::new(inner),
@@ -162,7 +169,25 @@ impl Sandbox {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .carry_out(operation.unwrap_or_default(), &body);
+        if operation == Some("pay") {
+            self.tell_of(&answer);
+        }
         self.answer_with(&head.method, &uri, &answer, fault)
+    }
+
+    /// Hands every successful payment to `paid` from now on; only the first caller of this gets them.
+    fn tell(&self, paid: Sender<Payment>) {
+        let _first_stays = self.inner.paid.set(paid);
+    }
+
+    /// Told also when the answer goes wrong on purpose: then the partner learns of it only so.
+    fn tell_of(&self, answer: &Value) {
+        let (Some(paid), Some(payment)) = (self.inner.paid.get(), Payment::made(answer)) else {
+            return;
+        };
+        if let Err(error) = paid.try_send(payment) {
+            warn!(%error, "a payment is not notified");
+        }
     }
 
     /// Checks a request as strictly as the real gateway.
