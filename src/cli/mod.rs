@@ -4,6 +4,7 @@
 //! line a problem. The only room that reads the environment.
 
 pub mod ca;
+mod call;
 pub mod check;
 pub mod demo;
 pub mod keygen;

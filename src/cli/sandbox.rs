@@ -1,4 +1,4 @@
-//! `sandbox`: the simulated gateway alone.
+//! `sandbox`: the simulated gateway alone, or one call from it to a partner.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use countersign_protocol::{ClientId, KeyVersion, PrivateKey, PublicKey};
 
+use super::call::Calling;
 use super::output::say;
 use super::{Failure, runtime};
 use crate::clock::Clock;
@@ -21,6 +22,8 @@ use crate::sandbox::{Config, Fault, start};
 ///
 /// It misbehaves on request: for one request by the header `sandbox-fault: NAME` (the sidecar passes
 /// it on), for all of them by --fault NAME. The names stand under --fault.
+///
+/// It also calls a partner: once with --call, or after every payment with --notify.
 #[derive(Args, Debug)]
 pub struct Sandbox {
     /// Where it listens, with TLS.
@@ -44,14 +47,37 @@ pub struct Sandbox {
     /// What it does wrong to every request.
     #[arg(long, value_enum)]
     fault: Option<Fault>,
+    #[command(flatten)]
+    calling: Calling,
 }
 
 /// The client id of sandbox and demo.
 pub(super) const CLIENT_ID: &str = "SANDBOX_5X00000000000000";
 
 impl Sandbox {
-    /// Serves until interrupted.
+    /// Serves until interrupted, or calls once.
     pub(super) fn execute(self) -> Result<(), Failure> {
+        let config = self.config()?;
+        runtime()?.block_on(async {
+            match self.calling.target() {
+                Some(target) => self.calling.once(target, &config).await,
+                None => self.serve(config).await,
+            }
+        })
+    }
+
+    async fn serve(&self, config: Config) -> Result<(), Failure> {
+        let started = start(config.clone(), self.listen)
+            .await
+            .map_err(Failure::other)?;
+        write(&self.folder.join("ca.pem"), &started.ca_pem, 0o644)?;
+        self.calling.attach(&started.gateway, &config)?;
+        self.explain(started.address);
+        let _interrupted = tokio::signal::ctrl_c().await;
+        Ok(())
+    }
+
+    fn config(&self) -> Result<Config, Failure> {
         let keys = Keys::in_folder(&self.folder)?;
         let partner_key = match &self.partner_public_key {
             Some(file) => {
@@ -60,7 +86,7 @@ impl Sandbox {
             }
             None => keys.partner.public_key(),
         };
-        let config = Config {
+        Ok(Config {
             client_id: self.client_id.clone(),
             partner_key,
             key: keys.gateway,
@@ -68,13 +94,6 @@ impl Sandbox {
             http2: !self.http1_only,
             fault: self.fault,
             clock: Clock::system(),
-        };
-        runtime()?.block_on(async {
-            let started = start(config, self.listen).await.map_err(Failure::other)?;
-            write(&self.folder.join("ca.pem"), &started.ca_pem, 0o644)?;
-            self.explain(started.address);
-            let _interrupted = tokio::signal::ctrl_c().await;
-            Ok(())
         })
     }
 
@@ -173,6 +192,7 @@ pub(super) fn write(file: &Path, bytes: &[u8], mode: u32) -> Result<(), Failure>
     std::io::Write::write_all(&mut opened, bytes).map_err(|error| in_file(file, error))
 }
 
-fn in_file(file: &Path, error: impl std::fmt::Display) -> Failure {
+/// What is wrong with a file.
+pub(super) fn in_file(file: &Path, error: impl std::fmt::Display) -> Failure {
     Failure::Other(format!("{}: {error}", file.display()))
 }
