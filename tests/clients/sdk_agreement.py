@@ -8,9 +8,11 @@ Reads one JSON object a line on stdin and answers each with one on stdout, at on
         -> {"signature": text} or {"error": text}
     {"op": "verify", the same and "signature"}
         -> {"verified": true | false | "error: …"}
+    {"op": "check_signature", the same}: what a partner asks of a call from Alipay+
+        -> {"verified": true | false | "error: …"}
 
 "key" is base64 on one line without armour, as the console hands keys out: PKCS#8 to sign, SPKI
-to verify. "signature" is the value alone, not the header. A line that is no such request ends
+to verify. "signature" is the value alone, but for check_signature the whole header. A line that is no such request ends
 the program with a traceback. Nothing here computes or corrects anything: what the SDK says is
 what is answered. What version 1.7.1 does:
 
@@ -31,7 +33,7 @@ import base64
 import json
 import sys
 
-from com.alipay.ams.api.tools import signature_tool
+from com.alipay.ams.api.tools import signature_tool, webhook_tool
 from rsa import VerificationError
 
 
@@ -42,19 +44,24 @@ def signed(message, request):
         return {"error": f"{type(refusal).__name__}: {refusal}"}
 
 
-def verified(message, request):
+def verified(message, request, check=signature_tool.verify):
     try:
-        return {"verified": signature_tool.verify(*message(), request["signature"], request["key"])}
+        return {"verified": check(*message(), request["signature"], request["key"])}
     except VerificationError:
         return {"verified": False}
     except Exception as refusal:
         return {"verified": f"error: {type(refusal).__name__}: {refusal}"}
 
 
+def checked(message, request):
+    return verified(message, request, webhook_tool.check_signature)
+
+
 def answer(request):
     fields = [request[name] for name in ("method", "uri", "client_id", "time")]
     body = base64.b64decode(request["body_base64"], validate=True)
-    operation = {"sign": signed, "verify": verified}[request["op"]]
+    operations = {"sign": signed, "verify": verified, "check_signature": checked}
+    operation = operations[request["op"]]
     return operation(lambda: [*fields, body.decode("utf-8")], request)
 
 

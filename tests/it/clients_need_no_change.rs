@@ -3,9 +3,8 @@
 //! The clients stand in `tests/clients`; `scripts/test-deps.sh` installs what they need. A missing
 //! one fails its test.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -16,6 +15,7 @@ use countersign_protocol::{
 use serde_json::{Value, json};
 
 use crate::support::World;
+use crate::support::clients::ask_sdk;
 use crate::support::world::{PAY, payment};
 
 const GATEWAY: &str = "http://open-sea-global.alipayplus.com";
@@ -122,32 +122,6 @@ async fn java_http_url_connection_pays_through_the_proxy_properties() {
         command
     })
     .await;
-}
-
-/// Asks the official SDK's own functions; one JSON line a question.
-fn ask_sdk(questions: &[Value]) -> Vec<Value> {
-    let mut child = Command::new(venv_python())
-        .arg(clients().join("sdk_agreement.py"))
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut stdin = child.stdin.take().unwrap();
-    let lines: String = questions
-        .iter()
-        .map(|question| format!("{question}\n"))
-        .collect();
-    let writer = std::thread::spawn(move || stdin.write_all(lines.as_bytes()).unwrap());
-    let output = child.wait_with_output().unwrap();
-    writer.join().unwrap();
-    assert!(output.status.success());
-    let lines = String::from_utf8(output.stdout).unwrap();
-    let answers: Vec<Value> = lines
-        .lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect();
-    assert_eq!(answers.len(), questions.len());
-    answers
 }
 
 /// A message, its key's two halves, and our signature's value as it stands in the header.

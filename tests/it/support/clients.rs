@@ -4,9 +4,10 @@
 //! Each prints one line of JSON: status, verdict, error, body. `scripts/test-deps.sh` installs what
 //! they need; a missing one fails its test.
 
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
@@ -214,4 +215,30 @@ pub async fn pay(mut command: Command, url: &str, body: &str) -> Result<Value, S
         return Err(String::from_utf8_lossy(&output.stderr).into_owned());
     }
     Ok(serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}")))
+}
+
+/// Asks the official SDK's own functions; one JSON line a question.
+pub fn ask_sdk(questions: &[Value]) -> Vec<Value> {
+    let mut child = Command::new(venv_python())
+        .arg(clients().join("sdk_agreement.py"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let lines: String = questions
+        .iter()
+        .map(|question| format!("{question}\n"))
+        .collect();
+    let writer = std::thread::spawn(move || stdin.write_all(lines.as_bytes()).unwrap());
+    let output = child.wait_with_output().unwrap();
+    writer.join().unwrap();
+    assert!(output.status.success());
+    let lines = String::from_utf8(output.stdout).unwrap();
+    let answers: Vec<Value> = lines
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(answers.len(), questions.len());
+    answers
 }

@@ -4,6 +4,7 @@ pub mod clients;
 pub mod daemon;
 pub mod inbound;
 pub mod netns;
+pub mod partner;
 pub mod process;
 pub mod raw;
 pub mod redirected;
