@@ -22,7 +22,8 @@ pub(super) struct Calling {
     /// Make one call to this URL instead of serving, and say all that is wrong with the answer.
     ///
     /// Exits with 0 only if nothing is wrong, or if a call with --call-fault is refused properly:
-    /// with 401 and an unsigned F of the code `INVALID_SIGNATURE`.
+    /// with 401 and an unsigned F of the code `INVALID_SIGNATURE` (or `KEY_NOT_FOUND` for the key
+    /// version).
     #[arg(long, value_name = "URL", group = "calls", conflicts_with_all = ["listen", "http1_only", "fault"])]
     call: Option<Target>,
     /// What it calls for; decides the body and how long it waits [default: what the URL's path ends

@@ -7,7 +7,7 @@ The keys are PEM files, PKCS#8 and SPKI. Prints the port it listens on at 127.0.
 it is killed. Each POST is checked with webhook_tool.check_signature; one that passes is acknowledged
 with S/SUCCESS, signed with signature_tool.sign; any other gets 401 and an unsigned
 F/INVALID_SIGNATURE. It does no more than the SDK: version 1.7.1 looks neither at the age of
-Request-Time nor at keyVersion nor at a second Signature header, and the body is text to it.
+Request-Time nor at keyVersion nor at a second Signature or client_id, and the body is text to it.
 """
 
 import json

@@ -17,7 +17,7 @@ use crate::support::clients::ask_sdk;
 use crate::support::partner::{
     Arrived, NOTIFY, NOW, Reply, SdkPartner, call, caller, gateway, held, notified,
 };
-use crate::support::process::{countersign, text};
+use crate::support::process::{PATIENCE, countersign, text};
 use crate::support::raw::RawGateway;
 
 /// Makes calls to a partner that only listens, and returns them as they arrived.
@@ -137,7 +137,7 @@ async fn a_partner_on_the_official_sdk_refuses_what_the_sdk_checks_and_is_caught
         (CallFault::WrongKey, true),
         (CallFault::MissingTime, true),
         (CallFault::Unsigned, true),
-        (CallFault::UnderscoreTwin, true),
+        (CallFault::UnderscoreTwin, false),
         (CallFault::StaleTime, false),
         (CallFault::UnknownKeyVersion, false),
         (CallFault::RepeatedSignature, false),
@@ -320,7 +320,8 @@ async fn a_payment_is_notified_and_once_more_when_that_is_not_taken() {
     tokio::time::pause();
     tokio::time::advance(Duration::from_secs(2)).await;
     tokio::time::resume();
-    let (_second, mut stream) = partner.next().await;
+    let again = tokio::time::timeout(PATIENCE, partner.next()).await;
+    let (_second, mut stream) = again.unwrap();
     stream
         .write_all(&Reply::good(&files).bytes())
         .await

@@ -197,6 +197,15 @@ async fn a_refusal_is_proper_only_with_401_unsigned_and_the_right_code() {
             assert!(problem.contains(part), "{problem}");
         }
     }
+    let unknown = plain(&refusal.replace("INVALID_SIGNATURE", "KEY_NOT_FOUND"));
+    let partner = RawGateway::answering(unknown.status("401 Unauthorized").bytes()).await;
+    for (fault, proper) in [
+        (CallFault::UnknownKeyVersion, true),
+        (CallFault::WrongKey, false),
+    ] {
+        let report = notified(&caller, partner, Some(fault)).await;
+        assert_eq!(report.is_good(), proper, "{report}");
+    }
 }
 
 #[tokio::test]

@@ -4,10 +4,10 @@
 
 use std::time::Duration;
 
-use ::http::{HeaderMap, HeaderName};
+use ::http::{HeaderName, HeaderValue};
 use bytes::Bytes;
 use clap::ValueEnum;
-use countersign_protocol::message::{CLIENT_ID, REQUEST_TIME, SIGNATURE};
+use countersign_protocol::message::{REQUEST_TIME, SIGNATURE};
 use countersign_protocol::{KeyError, KeyVersion, Offset, PrivateKey, Timestamp};
 
 use super::Sent;
@@ -32,8 +32,7 @@ pub enum CallFault {
     Unsigned,
     /// Two Signature headers.
     RepeatedSignature,
-    /// `client_id` and `request_time` with underscores in place of the real headers, for which
-    /// CGI-like servers take them.
+    /// Beside Client-Id a `client_id` with another value, which CGI-like servers take for the same.
     UnderscoreTwin,
     /// The same bytes twice; the second may be refused, or answered like the first.
     Replay,
@@ -48,6 +47,15 @@ pub(super) struct Signing {
 }
 
 impl CallFault {
+    /// What a refusal of it may say.
+    pub(super) fn refusals(self) -> &'static [&'static str] {
+        match self {
+            // Both are documented, and both are true.
+            Self::UnknownKeyVersion => &["KEY_NOT_FOUND", "INVALID_SIGNATURE"],
+            _ => &["INVALID_SIGNATURE"],
+        }
+    }
+
     /// What is wrong already when the call is signed.
     pub(super) fn before(self, signing: &mut Signing) -> Result<(), KeyError> {
         match self {
@@ -80,7 +88,10 @@ impl CallFault {
                     headers.append(SIGNATURE, signature);
                 }
             }
-            Self::UnderscoreTwin => underscore(headers),
+            Self::UnderscoreTwin => {
+                let other = HeaderValue::from_static("SANDBOX_SOMEBODYELSE");
+                headers.insert(HeaderName::from_static("client_id"), other);
+            }
             Self::WrongKey | Self::UnknownKeyVersion | Self::StaleTime | Self::Replay => {}
         }
     }
@@ -95,14 +106,14 @@ fn altered(body: &[u8]) -> Vec<u8> {
     altered
 }
 
-/// `Signature` is one word and stays.
-fn underscore(headers: &mut HeaderMap) {
-    for (name, twin) in [
-        (CLIENT_ID, HeaderName::from_static("client_id")),
-        (REQUEST_TIME, HeaderName::from_static("request_time")),
-    ] {
-        if let Some(value) = headers.remove(name) {
-            headers.insert(twin, value);
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_altered_body_always_differs() {
+        for body in ["", "{}", "{\"value\":\"100\"}", "9"] {
+            assert_ne!(altered(body.as_bytes()), body.as_bytes(), "{body}");
         }
     }
 }

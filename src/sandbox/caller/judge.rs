@@ -72,7 +72,7 @@ impl Judge<'_> {
                 // No document says how long a call may be repeated; ids keep it from counting twice.
                 self.must_be_taken(answer, verdict, result);
             }
-            Some(_) => self.must_be_refused(answer, verdict, result),
+            Some(fault) => self.must_be_refused(answer, verdict, result, fault.refusals()),
         }
     }
 
@@ -100,7 +100,13 @@ impl Judge<'_> {
         }
     }
 
-    fn must_be_refused(&mut self, answer: &Received, verdict: Verdict, result: Option<&Outcome>) {
+    fn must_be_refused(
+        &mut self,
+        answer: &Received,
+        verdict: Verdict,
+        result: Option<&Outcome>,
+        codes: &[&str],
+    ) {
         if result.is_some_and(|result| result.status == "S") {
             self.wrong("a call that is forged or damaged was taken for a good one");
         }
@@ -111,11 +117,11 @@ impl Judge<'_> {
         if verdict != Verdict::Unsigned {
             self.wrong("the refusal is signed, so anyone can make the partner sign");
         }
-        if result.is_some_and(|result| result.status != "F" || result.code != "INVALID_SIGNATURE") {
-            let said = said(result);
-            self.wrong(format!(
-                "the result is {said}; a refusal says F/INVALID_SIGNATURE"
-            ));
+        let proper =
+            |result: &Outcome| result.status == "F" && codes.contains(&result.code.as_str());
+        if !result.is_none_or(proper) {
+            let (said, codes) = (said(result), codes.join(" or F/"));
+            self.wrong(format!("the result is {said}; a refusal says F/{codes}"));
         }
     }
 
