@@ -4,7 +4,8 @@
 //! app sent, what went on the wire and what was found out. Every step is checked; with `--once` the
 //! exit code tells whether all of them held.
 
-use std::fmt::Write;
+mod show;
+
 use std::net::SocketAddr;
 use std::path::Path;
 
@@ -13,6 +14,7 @@ use countersign_protocol::ClientId;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use self::show::{expect, fields, indent, shorten_lines};
 use super::output::say;
 use super::sandbox::{CLIENT_ID, Keys, curl, write};
 use super::{Failure, runtime};
@@ -161,10 +163,8 @@ impl Stage {
         let answer = self.send(&request).await?;
         let seen = self.gateway.gateway.last_seen();
         let seen = seen.ok_or_else(|| Failure::other("nothing arrived at the gateway"))?;
-        let mut wire = format!("{} {} (over TLS)\n", seen.method, seen.uri);
-        for (name, value) in &seen.headers {
-            let _infallible = writeln!(wire, "{name}: {}", shorten(value.to_str().unwrap_or("?")));
-        }
+        let wire = format!("{} {} (over TLS)\n", seen.method, seen.uri);
+        let wire = wire + &fields(&seen.headers);
         say(indent("on the wire to the gateway", &wire));
         say(format_args!(
             "   gateway: signature {}\n",
@@ -301,34 +301,4 @@ fn configuration(port: u16) -> String {
          upstream: https://localhost:{port}\n\
          upstream_tls: {{ ca_file: ca.pem }}\nadmin: {{ listen: \"127.0.0.1:0\" }}\n"
     )
-}
-
-fn expect(holds: bool, step: &str) -> Result<(), Failure> {
-    if holds {
-        Ok(())
-    } else {
-        Err(Failure::Other(format!("this step did not hold: {step}")))
-    }
-}
-
-fn indent(title: &str, text: &str) -> String {
-    let lines: Vec<String> = text
-        .lines()
-        .map(|line| format!("     | {}", line.trim_end()))
-        .collect();
-    format!("   {title}:\n{}\n", lines.join("\n"))
-}
-
-fn shorten_lines(text: &str) -> String {
-    let lines: Vec<String> = text.lines().map(shorten).collect();
-    lines.join("\n")
-}
-
-/// A long signature is no pleasure to read.
-fn shorten(text: &str) -> String {
-    if text.chars().count() <= 90 {
-        return text.to_owned();
-    }
-    let start: String = text.chars().take(70).collect();
-    format!("{start}… ({} characters)", text.chars().count())
 }
