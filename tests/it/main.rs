@@ -46,3 +46,4 @@ mod through_a_proxy;
 mod tls_is_looked_into;
 mod tunnels_pass_unread;
 mod wrong_answers_are_told;
+mod wrong_calls_are_refused;
