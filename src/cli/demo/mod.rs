@@ -1,19 +1,21 @@
 //! `demo`: the whole story in one process on loopback, with throw-away keys.
 //!
-//! Starts the simulated gateway and a sidecar in front of it, plays a legacy app, and shows what the
-//! app sent, what went on the wire and what was found out. Every step is checked; with `--once` the
+//! Starts the simulated gateway, a sidecar and a legacy app, and shows both directions: what the one
+//! side sent, what the other saw and what was found out. Every step is checked; with `--once` the
 //! exit code tells whether all of them held.
 
+mod called;
 mod show;
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use countersign_protocol::ClientId;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use self::called::{App, Scene};
 use self::show::{expect, fields, indent, shorten_lines};
 use super::output::say;
 use super::sandbox::{CLIENT_ID, Keys, curl, write};
@@ -21,7 +23,7 @@ use super::{Failure, runtime};
 use crate::app::{self, Running};
 use crate::clock::Clock;
 use crate::config;
-use crate::sandbox::{Started, start};
+use crate::sandbox::{Caller, Started, start};
 use crate::telemetry::log;
 
 /// Show the whole story: a simulated gateway, a sidecar, a legacy app.
@@ -48,7 +50,7 @@ impl Demo {
             .map_err(Failure::other)?;
         runtime()?.block_on(async {
             let stage = Stage::build(folder.path()).await?;
-            let story = stage.tell().await;
+            let story = stage.story().await;
             if self.once {
                 return story;
             }
@@ -62,11 +64,15 @@ impl Demo {
     }
 }
 
-/// The gateway and the sidecar.
+/// The gateway, the sidecar, and the app that is called; the other app is played.
 struct Stage {
     gateway: Started,
+    caller: Caller,
     running: Running,
     egress: SocketAddr,
+    ingress: SocketAddr,
+    app: App,
+    folder: PathBuf,
 }
 
 /// What an app got.
@@ -81,14 +87,15 @@ impl Stage {
         let client_id = ClientId::parse(CLIENT_ID).map_err(Failure::other)?;
         let keys = Keys::in_folder(folder)?;
         let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
-        let gateway = start(keys.gateway_config(client_id), anywhere)
-            .await
-            .map_err(Failure::other)?;
+        let config = keys.gateway_config(client_id);
+        let caller = Caller::new(&config, None).map_err(Failure::other)?;
+        let gateway = start(config, anywhere).await.map_err(Failure::other)?;
+        let app = App::start().await?;
         write(&folder.join("ca.pem"), &gateway.ca_pem, 0o644)?;
         let file = folder.join("config.yaml");
         write(
             &file,
-            configuration(gateway.address.port()).as_bytes(),
+            configuration(gateway.address.port(), app.address).as_bytes(),
             0o644,
         )?;
         let prepared =
@@ -98,11 +105,33 @@ impl Stage {
             .egress
             .first()
             .ok_or_else(|| Failure::other("egress did not start"))?;
+        let ingress = *running
+            .ingress
+            .first()
+            .ok_or_else(|| Failure::other("ingress did not start"))?;
         Ok(Self {
             gateway,
+            caller,
             running,
             egress,
+            ingress,
+            app,
+            folder: folder.to_owned(),
         })
+    }
+
+    async fn story(&self) -> Result<(), Failure> {
+        self.tell().await?;
+        self.scene().tell().await
+    }
+
+    /// The second half.
+    fn scene(&self) -> Scene<'_> {
+        Scene {
+            caller: &self.caller,
+            ingress: self.ingress,
+            app: &self.app,
+        }
     }
 
     async fn tell(&self) -> Result<(), Failure> {
@@ -231,7 +260,6 @@ impl Stage {
         let lines: Vec<&str> = lines.collect();
         say(indent("metrics", &lines.join("\n")));
         expect(lines.len() >= 5, "every refusal is counted under its code")?;
-        say("   every step held\n");
         Ok(())
     }
 
@@ -239,6 +267,7 @@ impl Stage {
         say("Still running. Try it, Ctrl-C ends it:\n");
         say(curl(&self.egress.to_string(), None));
         say(curl(&self.egress.to_string(), Some("altered-body")));
+        self.scene().invite(&self.folder);
         if let Some(admin) = self.running.admin {
             say(format_args!(
                 "  curl -s http://{admin}/metrics | grep countersign_"
@@ -292,13 +321,14 @@ fn payment(target: &str, host: &str, id: &str, extra: &str) -> String {
     )
 }
 
-fn configuration(port: u16) -> String {
+fn configuration(port: u16, app: SocketAddr) -> String {
     format!(
         "identities:\n  - client_id: {CLIENT_ID}\n    signing_key: {{ file: partner.pem }}\n    \
          verification_keys: [{{ file: alipayplus.pub.pem }}]\n\
          egress:\n  listen: 127.0.0.1:0\n  default_host: open-sea-global.alipayplus.com\n  routes:\n    \
          - name: gateway\n      hosts: [open-*-global.alipayplus.com]\n      \
          upstream: https://localhost:{port}\n\
+         ingress:\n  listen: 127.0.0.1:0\n  routes:\n    - app: http://{app}\n\
          upstream_tls: {{ ca_file: ca.pem }}\nadmin: {{ listen: \"127.0.0.1:0\" }}\n"
     )
 }
