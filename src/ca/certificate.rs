@@ -6,7 +6,7 @@
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use openssl::asn1::{Asn1Time, Asn1TimeRef};
+use openssl::asn1::Asn1Time;
 use openssl::bn::{BigNum, MsbOption};
 use openssl::ec::{EcGroup, EcKey};
 pub use openssl::error::ErrorStack as IssueError;
@@ -21,6 +21,7 @@ use openssl::x509::extension::{
 use openssl::x509::{X509, X509Builder, X509Name, X509NameBuilder, X509NameRef};
 
 use super::constraints::Permitted;
+pub use crate::net::x509::{not_after, not_before};
 
 /// From when to when a certificate is valid.
 #[derive(Clone, Copy, Debug)]
@@ -180,29 +181,6 @@ pub fn rsa_key() -> Result<PKey<Private>, IssueError> {
 pub fn ec_key() -> Result<PKey<Private>, IssueError> {
     let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1)?;
     PKey::from_ec_key(EcKey::generate(group.as_ref())?)
-}
-
-/// The moment a certificate ends.
-///
-/// # Errors
-/// When its date is none.
-pub fn not_after(certificate: &X509) -> Result<SystemTime, IssueError> {
-    moment(certificate.not_after())
-}
-
-/// The moment a certificate begins.
-///
-/// # Errors
-/// When its date is none.
-pub fn not_before(certificate: &X509) -> Result<SystemTime, IssueError> {
-    moment(certificate.not_before())
-}
-
-fn moment(time: &Asn1TimeRef) -> Result<SystemTime, IssueError> {
-    let since = Asn1Time::from_unix(0)?.diff(time)?;
-    let (days, seconds) = (u64::try_from(since.days), u64::try_from(since.secs));
-    let since = Duration::from_secs(days.unwrap_or(0) * 86_400 + seconds.unwrap_or(0));
-    Ok(UNIX_EPOCH.checked_add(since).unwrap_or(UNIX_EPOCH))
 }
 
 fn authority(builder: &mut X509Builder, profile: Profile<'_>) -> Result<(), IssueError> {

@@ -8,6 +8,7 @@ pub mod document;
 pub mod egress;
 pub mod identities;
 pub mod ingress;
+pub mod tls;
 pub mod upstream;
 pub mod values;
 

@@ -3,7 +3,9 @@
 //! Knows HTTP only as far as a connection must be served; what a request means is decided by the
 //! rooms above. Refuses connections over the limit by not accepting them.
 
+pub mod certificate;
 pub mod drain;
+pub mod handshake;
 pub mod listener;
 pub mod opening;
 pub mod original;
@@ -12,3 +14,5 @@ pub mod serve;
 pub mod task;
 pub mod tls;
 pub mod tunnel;
+pub mod watch;
+pub mod x509;

@@ -19,10 +19,10 @@ use prometheus::IntGauge;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio_rustls::TlsAcceptor;
 use tracing::{debug, warn};
 
 use super::drain::{Drain, Phase};
+use super::handshake::Tls;
 use super::task;
 use crate::http::Body;
 
@@ -77,7 +77,7 @@ pub struct Settings {
     /// The largest request head, in bytes.
     pub head_limit: usize,
     /// TLS, unless the listener speaks plain HTTP.
-    pub tls: Option<TlsAcceptor>,
+    pub tls: Option<Tls>,
     /// Shows the open connections.
     pub open: IntGauge,
 }
@@ -193,13 +193,12 @@ impl Speaker {
         let Some(tls) = &self.settings.tls else {
             return self.http1(service, stream, local.into()).await;
         };
-        match tokio::time::timeout(HANDSHAKE, tls.accept(stream)).await {
-            Ok(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
+        match tls.accept(stream).await {
+            Some(stream) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
                 self.http2(service, stream, local.into()).await;
             }
-            Ok(Ok(stream)) => self.http1(service, stream, local.into()).await,
-            Ok(Err(error)) => debug!(%error, "TLS handshake failed"),
-            Err(_elapsed) => debug!("TLS handshake took too long"),
+            Some(stream) => self.http1(service, stream, local.into()).await,
+            None => {}
         }
     }
 

@@ -7,12 +7,12 @@ use std::sync::Arc;
 
 use countersign_protocol::{KeyError, PrivateKey};
 use prometheus::IntGauge;
-use tokio_rustls::TlsAcceptor;
 
 use super::{Config, Sandbox, certificate};
 use crate::ca::certificate::IssueError;
 use crate::clock::Clock;
 use crate::net::drain::{Drain, Phase};
+use crate::net::handshake::Tls;
 use crate::net::listener::{BindError, bind};
 use crate::net::serve::{Server, Settings};
 use crate::net::task;
@@ -73,7 +73,7 @@ pub async fn start(config: Config, listen: SocketAddr) -> Result<Started, StartE
     // Shown nowhere: the sandbox has no metrics.
     let open = IntGauge::new("sandbox_connections", "Open connections.")?;
     let settings = Settings {
-        tls: Some(TlsAcceptor::from(Arc::new(tls))),
+        tls: Some(Tls::new(tls)),
         ..Settings::plain(open)
     };
     let drain = Drain::new();

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{
-    Encoder, Error, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts,
-    Registry, TextEncoder,
+    Encoder, Error, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec,
+    Opts, Registry, TextEncoder,
 };
 
 /// Buckets for whole exchanges: the gateway answers in tens of milliseconds to seconds.
@@ -50,8 +50,13 @@ pub struct Metrics {
     pub key_info: IntGaugeVec,
     /// When each key was loaded.
     pub key_loaded: GaugeVec,
-    /// Reloads of the key set by result.
+    /// Reloads of what was changed on disk, by [`Reload`] and result; counted by
+    /// [`Metrics::reloaded`].
     pub reloads: IntCounterVec,
+    /// When the certificate a listener shows ends.
+    pub certificate_expiry: IntGaugeVec,
+    /// TLS handshakes of peers with a listener.
+    pub handshakes: IntCounterVec,
     /// The gateway's `Date` minus our clock.
     pub clock_skew: GaugeVec,
     /// Requests from the gateway that were here before.
@@ -151,8 +156,18 @@ impl Metrics {
             )?,
             reloads: table.counters(
                 "countersign_reloads_total",
-                "Reloads of keys and configuration by result.",
-                &["result"],
+                "Reloads of what was changed on disk, by result; a failed one changes nothing.",
+                &["what", "result"],
+            )?,
+            certificate_expiry: table.gauges(
+                "countersign_certificate_expiry_timestamp_seconds",
+                "When the certificate that a listener shows ends, in seconds since the epoch.",
+                &["listener"],
+            )?,
+            handshakes: table.counters(
+                "countersign_handshakes_total",
+                "TLS handshakes of peers with a listener, by how they ended.",
+                &["listener", "result"],
             )?,
             clock_skew: table.float_gauges(
                 "countersign_clock_skew_seconds",
@@ -206,6 +221,24 @@ impl Metrics {
         String::from_utf8(text).map_err(|error| Error::Msg(error.to_string()))
     }
 
+    /// Counts a reload.
+    pub fn reloaded(&self, what: Reload, ok: bool) {
+        self.reloads_of(what, ok).inc();
+    }
+
+    /// Shows that something can be reloaded and was not yet: an alert on the first failure needs the
+    /// zero before it.
+    pub fn can_reload(&self, what: Reload) {
+        for ok in [true, false] {
+            self.reloads_of(what, ok).inc_by(0);
+        }
+    }
+
+    fn reloads_of(&self, what: Reload, ok: bool) -> IntCounter {
+        let result = if ok { "ok" } else { "failed" };
+        self.reloads.with_label_values(&[what.as_str(), result])
+    }
+
     /// Records the time one signature took.
     pub fn signed(&self, took: Duration) {
         self.sign_duration
@@ -218,6 +251,28 @@ impl Metrics {
         self.verify_duration
             .with_label_values::<&str>(&[])
             .observe(took.as_secs_f64());
+    }
+}
+
+/// What can be loaded anew while the process runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reload {
+    /// Certificate, key and client CAs of the ingress listener.
+    IngressCertificate,
+    /// The identities' keys.
+    Keys,
+    /// The configuration.
+    Config,
+}
+
+impl Reload {
+    /// The label `what`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::IngressCertificate => "ingress_certificate",
+            Self::Keys => "keys",
+            Self::Config => "config",
+        }
     }
 }
 
