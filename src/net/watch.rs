@@ -57,6 +57,7 @@ impl Watch {
         let mut closing = pin!(drain.reached(Phase::Closing));
         loop {
             tokio::select! {
+                biased;
                 () = &mut closing => return,
                 _instant = ticks.tick() => {}
             }

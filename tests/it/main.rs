@@ -22,11 +22,13 @@
 
 mod answers_are_signed;
 mod answers_are_verified;
+mod bad_certificates_are_explained;
 mod bad_input_is_explained;
 mod bad_ways_out_are_explained;
 mod both_directions;
 mod bytes_arrive_as_sent;
 mod callers_are_verified;
+mod client_certificates_are_checked;
 mod clients_need_no_change;
 mod drains_in_order;
 mod https_clients_need_no_change;
@@ -39,6 +41,7 @@ mod redirected_apps_need_no_change;
 mod support;
 mod the_binary_serves;
 mod the_ca_is_kept;
+mod the_ingress_certificate;
 mod the_local_ca;
 mod the_sandbox_calls;
 mod the_way_out;

@@ -132,11 +132,12 @@ impl Served {
             let (shown, metrics, expiry) = (shown.clone(), metrics.clone(), expiry.clone());
             async move {
                 let loaded = reload(listener, config, clock).await;
-                metrics.reloaded(Reload::IngressCertificate, loaded.is_some());
+                let ok = loaded.is_some();
                 if let Some(loaded) = loaded {
                     expiry.set(seconds(loaded.to));
                     shown.replace(loaded.settings);
                 }
+                metrics.reloaded(Reload::IngressCertificate, ok);
             }
         };
         drop(task::spawn(watch.run(drain, reload)));

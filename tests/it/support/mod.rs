@@ -3,8 +3,10 @@
 pub mod clients;
 pub mod daemon;
 pub mod inbound;
-pub mod netns;
 pub mod partner;
+pub mod listener;
+pub mod netns;
+pub mod pki;
 pub mod process;
 pub mod raw;
 pub mod redirected;
