@@ -28,7 +28,9 @@ use crate::exchange::Ids;
 use crate::http::Budget;
 use crate::ingress::{Guard, Ingress};
 use crate::keys::Keyring;
+use crate::net::certificate::Served;
 use crate::net::drain::Drain;
+use crate::net::handshake::Tls;
 use crate::net::listener::BindError;
 use crate::net::serve::{Server, Service, Settings};
 use crate::net::{task, tls};
@@ -43,6 +45,7 @@ pub struct Prepared {
     tls: rustls::ClientConfig,
     resolver: Resolver,
     proxy: Option<Proxy>,
+    served: Option<Served>,
     clock: Clock,
 }
 
@@ -50,6 +53,11 @@ impl Prepared {
     /// What was loaded, one line each, nothing secret.
     pub fn summary(&self) -> Vec<String> {
         let mut lines = summary::lines(&self.config);
+        lines.extend(
+            self.served
+                .iter()
+                .map(|tls| format!("ingress: TLS with {}", tls.summary())),
+        );
         lines.extend(self.keyring.facts().iter().map(|key| format!("key: {key}")));
         lines
     }
@@ -103,6 +111,7 @@ pub fn prepare(loaded: impl Into<Loaded>, clock: Clock) -> Result<Prepared, Vec<
         problems.push(format!("{}: resolve.nameservers: {error}", config.source));
     });
     let proxy = proxy(&config, &mut problems);
+    let served = served(&config, &clock, &mut problems);
     match (keyring, tls, resolver) {
         (Ok(keyring), Ok(tls), Ok(resolver)) if problems.is_empty() => Ok(Prepared {
             config,
@@ -110,6 +119,7 @@ pub fn prepare(loaded: impl Into<Loaded>, clock: Clock) -> Result<Prepared, Vec<
             tls,
             resolver,
             proxy,
+            served,
             clock,
         }),
         _ => Err(problems),
@@ -130,11 +140,12 @@ fn proxy(config: &Config, problems: &mut Vec<String>) -> Option<Proxy> {
 ///
 /// # Errors
 /// [`StartError`]; nothing is left listening then.
-pub async fn start(prepared: Prepared) -> Result<Running, StartError> {
+pub async fn start(mut prepared: Prepared) -> Result<Running, StartError> {
+    let served = prepared.served.take();
     let bound = Bound::bind(&prepared.config).await?;
     let common = Common::new(prepared, &bound).await?;
     let egress = common.egress(bound.egress);
-    let ingress = common.ingress(bound.ingress);
+    let ingress = common.ingress(bound.ingress, served);
     let operators = bound.admin.map(|listener| common.operators(listener));
     Ok(Running {
         egress: bound.addresses.egress,
@@ -172,6 +183,7 @@ impl Common {
             resolver,
             proxy,
             clock,
+            served: _,
         } = prepared;
         let metrics = Metrics::new()?;
         keyring.publish(&metrics, &clock);
@@ -224,10 +236,10 @@ impl Common {
             ids: Arc::clone(&self.ids),
             drain: drain.clone(),
         };
-        self.serve("egress", service, listeners, drain)
+        self.serve("egress", service, listeners, drain, None)
     }
 
-    fn ingress(&self, listeners: Vec<TcpListener>) -> Side {
+    fn ingress(&self, listeners: Vec<TcpListener>, served: Option<Served>) -> Side {
         let Some(section) = &self.config.ingress else {
             return Side::default();
         };
@@ -254,7 +266,8 @@ impl Common {
             ids: Arc::clone(&self.ids),
             drain: drain.clone(),
         };
-        self.serve("ingress", service, listeners, drain)
+        let tls = served.map(|served| served.follow("ingress", &self.metrics, drain.clone()));
+        self.serve("ingress", service, listeners, drain, tls.as_ref())
     }
 
     fn operators(&self, listener: TcpListener) -> Side {
@@ -266,7 +279,7 @@ impl Common {
             summary: summary::lines(&self.config),
         };
         // Its own drain: operators can still ask while the traffic ends.
-        self.serve("admin", service, vec![listener], Drain::new())
+        self.serve("admin", service, vec![listener], Drain::new(), None)
     }
 
     fn serve<S: Service>(
@@ -275,11 +288,13 @@ impl Common {
         service: S,
         listeners: Vec<TcpListener>,
         drain: Drain,
+        tls: Option<&Tls>,
     ) -> Side {
         let service = Arc::new(service);
         let servers = listeners.into_iter().map(|listener| {
             let settings = Settings {
                 connections: self.config.limits.connections,
+                tls: tls.cloned(),
                 ..Settings::plain(self.metrics.connections.with_label_values(&[name]))
             };
             let server = Server::new(listener, settings);
@@ -298,6 +313,15 @@ impl Common {
     fn slots(&self) -> Arc<Semaphore> {
         Arc::new(Semaphore::new(self.config.limits.exchanges))
     }
+}
+
+/// The certificate ingress shows; none is configured, or what is wrong is reported.
+fn served(config: &Config, clock: &Clock, problems: &mut Vec<String>) -> Option<Served> {
+    let tls = config.ingress.as_ref()?.tls.as_ref()?;
+    let loaded = Served::load(tls, clock);
+    loaded
+        .map_err(|error| problems.push(format!("{}: {error}", error.place())))
+        .ok()
 }
 
 /// Finds what is wrong with the local CA without making one.

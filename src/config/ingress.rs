@@ -3,10 +3,11 @@
 //! Refuses two routes that could mean the same request: which one is taken must never depend on their
 //! order.
 
+use std::path::Path;
 use std::time::Duration;
 
 use super::document::{Map, Node, Problems};
-use super::{egress, listens, values};
+use super::{egress, listens, tls, values};
 use crate::exchange::Policy;
 use crate::ingress::{Config, Replay, Route, Routes};
 use crate::keys;
@@ -19,16 +20,28 @@ const MONEY: Duration = Duration::from_secs(8);
 const OTHERS: Duration = Duration::from_secs(5);
 
 /// Reads the section.
-pub fn read(mut section: Map, keys: &keys::Config, problems: &mut Problems) -> Option<Config> {
+pub fn read(
+    mut section: Map,
+    keys: &keys::Config,
+    folder: &Path,
+    problems: &mut Problems,
+) -> Option<Config> {
     let listen = section
         .need("listen", problems)
         .map(|node| listens(node, problems));
     let routes = section
         .need("routes", problems)
         .map(|node| routes(node, keys, problems));
+    let tls = section.take("tls").and_then(|node| node.map(problems));
+    let tls = tls.map(|section| tls::read(section, folder, problems));
     section.finish(problems);
     Some(Config {
         listen: listen?,
+        // One that is there and wrong must not become plain HTTP.
+        tls: match tls {
+            Some(read) => Some(read?),
+            None => None,
+        },
         routes: Routes { routes: routes? },
     })
 }

@@ -134,7 +134,7 @@ fn whole(source: &str, mut map: Map, folder: &Path, problems: &mut Problems) -> 
     let ingress = map
         .take("ingress")
         .and_then(|node| node.map(problems))
-        .map(|section| ingress::read(section, &keys, problems));
+        .map(|section| ingress::read(section, &keys, folder, problems));
     let admin = map
         .take("admin")
         .and_then(|node| node.map(problems))

@@ -27,6 +27,7 @@ use crate::exchange::{Direction, Exchange, Fault, Ids};
 use crate::http::body::{Body, Budget, full};
 use crate::http::{answer as fault_answer, intake};
 use crate::keys::Keyring;
+use crate::net::certificate;
 use crate::net::drain::Drain;
 use crate::net::serve::Service;
 use crate::telemetry::Metrics;
@@ -37,6 +38,8 @@ use crate::upstream::Upstream;
 pub struct Config {
     /// Where Alipay+ finds us.
     pub listen: Vec<SocketAddr>,
+    /// The certificate, unless it speaks plain HTTP.
+    pub tls: Option<certificate::Config>,
     /// Where requests go.
     pub routes: Routes,
 }

@@ -340,6 +340,16 @@ fn mistakes_in_the_section_ingress_have_their_line() {
         ),
         ("max_skew: 5m", "skew: 5m", "unknown key \"skew\""),
         (
+            "listen: 127.0.0.1:15002",
+            "listen: 127.0.0.1:15002\n  tls: { certificate_file: absent.pem }",
+            "ingress.tls: the key \"key_file\" is missing",
+        ),
+        (
+            "listen: 127.0.0.1:15002",
+            "listen: 127.0.0.1:15002\n  tls: { certificate_file: absent.pem, key_file: absent.pem }",
+            "ingress.tls.certificate_file: ",
+        ),
+        (
             "prefix_rewrite: /",
             "prefix_rewrite: /\n    - { name: b, path_prefix: /alipayplus/, app: \"http://a\" }",
             "/alipayplus/ is in two routes",

@@ -9,6 +9,7 @@ use tokio::net::TcpStream;
 
 use crate::support::Answer;
 use crate::support::inbound::{Inbound, Message, NOTIFY, SUCCESS};
+use crate::support::pki::Pki;
 use crate::support::raw::send;
 
 fn ok(body: &str) -> Vec<u8> {
@@ -361,4 +362,44 @@ async fn no_change_of_a_byte_reaches_the_app_where_the_signature_covers_it() {
         passed > 20 && refused > 300,
         "{passed} passed, {refused} refused"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn alipay_plus_may_call_over_tls_and_http_2() {
+    let pki = Pki::new();
+    let file = |name: &str| pki.path(name).display().to_string();
+    let tls = format!(
+        "  tls: {{ certificate_file: {}, key_file: {} }}",
+        file("one.pem"),
+        file("one.key")
+    );
+    let mut world = Inbound::with("", &tls).await;
+    let message = world.message(NOTIFY, b"{\"a\":1}");
+    for (version, expected) in [("--http2", "2 200"), ("--http1.1", "1.1 200")] {
+        let mut curl = tokio::process::Command::new("curl");
+        curl.args(["-sS", version, "--cacert", &file("ca.pem")])
+            .args(["-d", "{\"a\":1}", "-o", "/dev/null"])
+            .args(["-w", "%{http_version} %{http_code} %header{signature}"]);
+        for line in message.headers().trim_end().split("\r\n") {
+            curl.args(["-H", line]);
+        }
+        curl.arg(format!(
+            "https://localhost:{}{NOTIFY}",
+            world.ingress.port()
+        ));
+        let (output, seen) = tokio::join!(curl.output(), async {
+            let (seen, mut stream) = world.app.next().await;
+            stream.write_all(&ok(SUCCESS)).await.unwrap();
+            String::from_utf8(seen).unwrap().to_ascii_lowercase()
+        });
+        let output = output.unwrap();
+        let shown = String::from_utf8(output.stdout).unwrap();
+        let start = format!("{expected} algorithm=RSA256,");
+        assert!(shown.starts_with(&start), "{shown} {:?}", output.stderr);
+        let host = format!("\r\nhost: localhost:{}\r\n", world.ingress.port());
+        assert!(seen.contains(&host), "{seen}");
+        assert!(seen.contains("countersign-verdict: verified"), "{seen}");
+    }
+    let line = "countersign_handshakes_total{listener=\"ingress\",result=\"ok\"}";
+    assert_eq!(world.metric(line), 2.0);
 }

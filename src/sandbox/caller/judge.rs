@@ -277,7 +277,7 @@ impl Judge<'_> {
             return format!("{what} within {patience}; Alipay+ waits no longer for {operation}");
         }
         // The fault speaks of whom an app calls.
-        let mut words = vec![fault.text().replace("the gateway", target.authority())];
+        let mut words = vec![fault.text().replace("the destination", target.authority())];
         let mut next = fault.source();
         while let Some(cause) = next {
             let text = cause.to_string();

@@ -3,9 +3,9 @@
 pub mod clients;
 pub mod daemon;
 pub mod inbound;
-pub mod partner;
 pub mod listener;
 pub mod netns;
+pub mod partner;
 pub mod pki;
 pub mod process;
 pub mod raw;
