@@ -33,8 +33,8 @@ pub struct Admin {
     pub metrics: Metrics,
     /// Whose keys are shown.
     pub keyring: Arc<Keyring>,
-    /// Whose certificate apps must trust.
-    pub authority: Arc<Authority>,
+    /// Whose certificate apps must trust, where their TLS is looked into.
+    pub authority: Option<Arc<Authority>>,
     /// What decides readiness, and what `POST /drain` begins.
     pub drain: Drain,
     /// Lines about routes and addresses for the page.
@@ -85,7 +85,10 @@ impl Admin {
     }
 
     async fn ca(&self) -> Response<Body> {
-        match self.authority.ca_pem().await {
+        let Some(authority) = &self.authority else {
+            return text(StatusCode::NOT_FOUND, "no TLS of apps is looked into\n");
+        };
+        match authority.ca_pem().await {
             // RFC 8555 section 9.1.
             Ok(pem) => typed(StatusCode::OK, "application/pem-certificate-chain", pem),
             Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, &format!("{error}\n")),
@@ -109,6 +112,10 @@ impl Admin {
         let keys = items(self.keyring.facts().iter().map(ToString::to_string));
         let lines = items(self.summary.iter().cloned());
         let version = env!("CARGO_PKG_VERSION");
+        let ca = match &self.authority {
+            Some(_) => " · <a href=\"/ca.pem\">ca.pem</a>, the CA that apps must trust",
+            None => "",
+        };
         let page = format!(
             "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\">\
              <meta name=\"viewport\" content=\"width=device-width\"><title>Countersign</title>\
@@ -116,8 +123,7 @@ impl Admin {
              padding:0 1em}}code,li{{overflow-wrap:anywhere}}</style>\
              <h1>Countersign {version}: {state}</h1>\n<h2>Traffic</h2><ul>\n{lines}\n</ul>\n\
              <h2>Keys</h2><ul>\n{keys}\n</ul>\n<p><a href=\"/metrics\">metrics</a> · \
-             <a href=\"/readyz\">readyz</a> · <a href=\"/livez\">livez</a> · \
-             <a href=\"/ca.pem\">ca.pem</a>, the CA that apps must trust</p></html>\n"
+             <a href=\"/readyz\">readyz</a> · <a href=\"/livez\">livez</a>{ca}</p></html>\n"
         );
         typed(StatusCode::OK, "text/html; charset=utf-8", page)
     }

@@ -52,13 +52,16 @@ pub struct Prepared {
 impl Prepared {
     /// What was loaded, one line each, nothing secret.
     pub fn summary(&self) -> Vec<String> {
-        let mut lines = summary::lines(&self.config);
-        lines.extend(
-            self.served
-                .iter()
-                .map(|tls| format!("ingress: TLS with {}", tls.summary())),
-        );
+        let mut lines = self.traffic();
         lines.extend(self.keyring.facts().iter().map(|key| format!("key: {key}")));
+        lines
+    }
+
+    /// The same without the keys.
+    fn traffic(&self) -> Vec<String> {
+        let mut lines = summary::lines(&self.config);
+        let served = self.served.iter();
+        lines.extend(served.map(|tls| format!("ingress: TLS with {}", tls.summary())));
         lines
     }
 }
@@ -141,9 +144,10 @@ fn proxy(config: &Config, problems: &mut Vec<String>) -> Option<Proxy> {
 /// # Errors
 /// [`StartError`]; nothing is left listening then.
 pub async fn start(mut prepared: Prepared) -> Result<Running, StartError> {
+    let summary = prepared.traffic();
     let served = prepared.served.take();
     let bound = Bound::bind(&prepared.config).await?;
-    let common = Common::new(prepared, &bound).await?;
+    let common = Common::new(prepared, summary, &bound).await?;
     let egress = common.egress(bound.egress);
     let ingress = common.ingress(bound.ingress, served);
     let operators = bound.admin.map(|listener| common.operators(listener));
@@ -172,10 +176,15 @@ struct Common {
     authority: Arc<Authority>,
     ids: Arc<Ids>,
     drain: Drain,
+    summary: Vec<String>,
 }
 
 impl Common {
-    async fn new(prepared: Prepared, bound: &Bound) -> Result<Self, StartError> {
+    async fn new(
+        prepared: Prepared,
+        summary: Vec<String>,
+        bound: &Bound,
+    ) -> Result<Self, StartError> {
         let Prepared {
             config,
             keyring,
@@ -203,6 +212,7 @@ impl Common {
             authority: Arc::new(authority),
             ids: Arc::new(Ids::new()),
             drain: Drain::new(),
+            summary,
         })
     }
 
@@ -274,9 +284,9 @@ impl Common {
         let service = Admin {
             metrics: self.metrics.clone(),
             keyring: Arc::clone(&self.keyring),
-            authority: Arc::clone(&self.authority),
+            authority: self.signs_for_apps().then(|| Arc::clone(&self.authority)),
             drain: self.drain.clone(),
-            summary: summary::lines(&self.config),
+            summary: self.summary.clone(),
         };
         // Its own drain: operators can still ask while the traffic ends.
         self.serve("admin", service, vec![listener], Drain::new(), None)
@@ -302,6 +312,10 @@ impl Common {
         });
         let servers = servers.collect();
         Side { drain, servers }
+    }
+
+    fn signs_for_apps(&self) -> bool {
+        !signed_hosts(&self.config).is_empty()
     }
 
     /// Each direction has memory and places of its own, so that neither can starve the other.

@@ -250,12 +250,15 @@ fn limits(map: &mut Map, problems: &mut Problems) -> Limits {
             let found = node.parse_with(problems, values::count);
             let most = found.and_then(|count| u32::try_from(count).ok());
             limits.connections = most.unwrap_or(limits.connections);
-            limits.tunnels = limits.connections / 4 * 3;
+            limits.tunnels = (limits.connections.saturating_mul(3) / 4).max(1);
         }
         if let Some(node) = section.take("tunnels") {
             let found = node.parse_with(problems, values::count);
             let most = found.and_then(|count| u32::try_from(count).ok());
             limits.tunnels = most.unwrap_or(limits.tunnels);
+            if limits.tunnels > limits.connections {
+                node.problem("is more than limits.connections", problems);
+            }
         }
         let mut set = |key, place: &mut usize, parse: fn(&str) -> Result<usize, String>| {
             let found = section

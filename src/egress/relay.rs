@@ -36,6 +36,8 @@ pub async fn pass(
         .flatten();
     let app = wanted.is_some().then(|| upgrade::on(&mut request));
     let offered = wanted.clone();
+    // Before anything is sent: later there would be no honest way to refuse.
+    let place = wanted.is_some().then(|| egress.place()).transpose()?;
     let (mut head, body) = request.into_parts();
     head.uri = origin.target(&signed_uri(&head.uri))?;
     egress.clean(&mut head.headers, head.version);
@@ -66,13 +68,13 @@ pub async fn pass(
     head.headers
         .insert(VERDICT, HeaderValue::from_static(verdict.as_str()));
     head.version = Version::HTTP_11;
-    if let (Some(app), Some(there), Some(protocol)) = (app, there, protocol) {
+    if let (Some(app), Some(there), Some(protocol), Some(place)) = (app, there, protocol, place) {
         ask_for(&mut head.headers, protocol);
         arrival.then(Next::Joined {
             app,
             there,
             destination: origin.to_string(),
-            place: egress.place()?,
+            place,
         });
     }
     Ok(Response::from_parts(

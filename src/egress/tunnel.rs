@@ -23,8 +23,8 @@ impl Egress {
     /// A place for one more tunnel.
     pub(super) fn place(&self) -> Result<Place, Fault> {
         let taken = Arc::clone(&self.tunnels).try_acquire_owned();
-        taken.map_err(|error| {
-            Fault::not_sent(Code::Overloaded, "too many tunnels; see limits.tunnels").because(error)
+        taken.map_err(|_full| {
+            Fault::not_sent(Code::Overloaded, "too many tunnels; see limits.tunnels")
         })
     }
 }

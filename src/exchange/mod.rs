@@ -166,8 +166,9 @@ impl Exchange {
     /// # Errors
     /// [`Code::Overloaded`] when there is none.
     pub fn occupy(&mut self, slots: &Arc<Semaphore>) -> Result<(), Fault> {
-        let slot = Arc::clone(slots).try_acquire_owned().map_err(|error| {
-            Fault::not_sent(Code::Overloaded, "too many exchanges under way").because(error)
+        let slot = Arc::clone(slots).try_acquire_owned().map_err(|_full| {
+            let text = "too many exchanges under way; see limits.exchanges";
+            Fault::not_sent(Code::Overloaded, text)
         })?;
         self.slot = Some(slot);
         Ok(())

@@ -56,6 +56,12 @@ fn every_mistake_has_its_line_with_file_key_and_what_would_be_right() {
             "absent.pem",
             "absent.pem: no such file",
         ),
+        (
+            "more tunnels than connections",
+            "admin:",
+            "limits: { connections: 5, tunnels: 6 }\nadmin:",
+            "limits.tunnels: is more than limits.connections",
+        ),
         ("EC key", "partner.pem", "ec.pem", "EC"),
         ("1024 bits", "partner.pem", "short.pem", "1024 bits"),
         (

@@ -251,6 +251,10 @@ async fn the_admin_port_hands_out_the_ca_that_apps_must_trust() {
     let answer = crate::support::raw::send(world.running.admin.unwrap(), request).await;
     let written = std::fs::read(world.files.path("trust/ca.pem")).unwrap();
     assert_eq!((answer.status, answer.body), (200, written));
+    let inbound =
+        crate::support::inbound::Inbound::with("", "admin: { listen: \"127.0.0.1:0\" }").await;
+    let answer = crate::support::raw::send(inbound.running.admin.unwrap(), request).await;
+    assert_eq!(answer.status, 404, "there is none without egress");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -293,6 +293,18 @@ async fn tunnels_never_take_the_last_connections() {
     let (_, answer) = connect(world.egress, &address.to_string(), b"").await;
     assert_eq!(answer.outcome(), "overloaded not-sent 503");
     assert_eq!(world.pay("").await.outcome(), "verdict verified");
+    // Nor does an upgrade reach anybody when there is no place for what it would become.
+    let mut other = RawGateway::by_hand().await;
+    let request = format!(
+        "GET http://{}/ HTTP/1.1\r\nHost: x\r\n{UPGRADE}\r\n",
+        other.address
+    );
+    let mut app = TcpStream::connect(world.egress).await.unwrap();
+    app.write_all(request.as_bytes()).await.unwrap();
+    app.shutdown().await.unwrap();
+    let answer = Answer::read(app).await;
+    assert_eq!(answer.outcome(), "overloaded not-sent 503");
+    assert!(other.arrived().is_none());
     drop(open);
     world.until("countersign_tunnels_open", 0.0).await;
     let (_, answer) = connect(world.egress, &address.to_string(), b"").await;
