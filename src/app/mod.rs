@@ -9,6 +9,7 @@ mod running;
 mod summary;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
@@ -55,6 +56,23 @@ impl Prepared {
         let mut lines = self.traffic();
         lines.extend(self.keyring.facts().iter().map(|key| format!("key: {key}")));
         lines
+    }
+
+    /// How many file descriptors can be in use at once: two for each connection, and some more.
+    pub fn descriptors(&self) -> u64 {
+        let egress = self
+            .config
+            .egress
+            .iter()
+            .flat_map(|section| &section.listen);
+        let ingress = self
+            .config
+            .ingress
+            .iter()
+            .flat_map(|section| &section.listen);
+        let listeners = egress.chain(ingress).count() as u64;
+        let connections = u64::from(self.config.limits.connections);
+        (2 * listeners + u64::from(self.config.admin.is_some())) * connections + 64
     }
 
     /// The same without the keys.
@@ -163,6 +181,9 @@ pub async fn start(mut prepared: Prepared) -> Result<Running, StartError> {
     })
 }
 
+/// How long a connection from outside may be without a request: strangers can make many.
+const STRANGERS: Duration = Duration::from_secs(30);
+
 /// What the rooms share.
 struct Common {
     config: Config,
@@ -265,7 +286,8 @@ impl Common {
         let service = Ingress {
             config: section.clone(),
             keyring: Arc::clone(&self.keyring),
-            upstream: Upstream::new(connector, budget.clone()),
+            // Apart from what strangers may send: an app that has acted must be heard.
+            upstream: Upstream::new(connector, self.budget()),
             clock: self.clock.clone(),
             budget,
             slots: self.slots(),
@@ -302,10 +324,17 @@ impl Common {
     ) -> Side {
         let service = Arc::new(service);
         let servers = listeners.into_iter().map(|listener| {
+            let open = self.metrics.connections.with_label_values(&[name]);
+            let usual = Settings::plain(open);
             let settings = Settings {
                 connections: self.config.limits.connections,
                 tls: tls.cloned(),
-                ..Settings::plain(self.metrics.connections.with_label_values(&[name]))
+                head_timeout: if name == "ingress" {
+                    STRANGERS
+                } else {
+                    usual.head_timeout
+                },
+                ..usual
             };
             let server = Server::new(listener, settings);
             task::spawn(server.run(Arc::clone(&service), drain.clone()))

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use countersign_protocol::{ClientId, KeyVersion, Offset};
+use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{info, warn};
 
@@ -93,11 +94,27 @@ impl Run {
             // Before the first connection: a signal must never find the default, which is to die.
             let signals = Signals::listen().map_err(Failure::other)?;
             let summary = prepared.summary();
+            raise_descriptors(prepared.descriptors());
             let running = app::start(prepared).await.map_err(Failure::other)?;
             announce(&running, &summary);
             serve(running, signals).await;
             Ok(())
         })
+    }
+}
+
+/// Allows itself as many open files as it may, and says when these are too few.
+fn raise_descriptors(needed: u64) {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    // What cannot be raised stays; then the line below says so, if it matters.
+    let _refused = setrlimit(Resource::Nofile, limit);
+    let allowed = getrlimit(Resource::Nofile).current;
+    if let Some(allowed) = allowed.filter(|allowed| *allowed < needed) {
+        warn!(
+            "only {allowed} files may be open, and limits.connections allows for {needed}; lower it, \
+             or raise the limit (ulimit -n)"
+        );
     }
 }
 

@@ -89,7 +89,8 @@ fn route(node: Node, keys: &keys::Config, problems: &mut Problems) -> Option<(Ro
         replay: Replay::Report,
         timeout: OTHERS,
         timeouts: Vec::new(),
-        request_limit: 4 << 20,
+        // A notification has a few KB; a stranger may send as much before he is found out.
+        request_limit: 256 << 10,
         response_limit: 4 << 20,
     };
     let mut set = |key, apply: &mut dyn FnMut(&str) -> Result<(), String>| {
@@ -182,6 +183,14 @@ fn refuse_overlaps(routes: &[(Route, String)], problems: &mut Problems) {
             }
             let same_prefix = route.path_prefix.trim_end_matches('/')
                 == earlier.path_prefix.trim_end_matches('/');
+            let one_enforces =
+                (route.verify == Policy::Enforce) != (earlier.verify == Policy::Enforce);
+            if same_prefix && one_enforces && route.app == earlier.app {
+                problems.add(format!(
+                    "{place}: only one of this and {earlier_place} has verify: enforce, and they \
+                     lead to the same app by hosts alone, which the caller chooses"
+                ));
+            }
             if same_prefix && share_a_host(route, earlier) {
                 problems.add(format!(
                     "{place}: {} is in two routes ({earlier_place})",

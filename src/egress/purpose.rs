@@ -146,6 +146,7 @@ impl Reception {
             Ok(Some(head)) => head,
             // No HTTP at all, or not whole: on its own port, that too is answered as HTTP.
             Ok(None) | Err(_) if port == HTTP => {
+                opening::to_blank_line(app, patience).await;
                 return routes.signed_in(app.seen()).map(Purpose::Http);
             }
             Ok(None) | Err(_) => return None,

@@ -183,8 +183,11 @@ impl Fault {
     /// The same failure under another code.
     #[must_use]
     pub fn under(mut self, code: Code, text: impl Into<Cow<'static, str>>) -> Self {
+        let was = std::mem::replace(&mut self.text, text.into());
         self.code = code;
-        self.text = text.into();
+        if self.cause.is_none() {
+            self.cause = Some(was.into_owned().into());
+        }
         self
     }
 

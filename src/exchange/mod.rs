@@ -81,6 +81,9 @@ impl Default for Ids {
     }
 }
 
+/// How much of a path the log shows, in characters: strangers choose it.
+const LONGEST_PATH: usize = 512;
+
 /// An exchange under way.
 pub struct Exchange {
     line: Line,
@@ -110,7 +113,7 @@ impl Exchange {
             direction: direction.as_str(),
             route: "none".to_owned(),
             method: method.to_string(),
-            path: path.to_owned(),
+            path: path.chars().take(LONGEST_PATH).collect(),
             outcome: "aborted",
             trace_id: trace_id(headers),
             ..Line::default()

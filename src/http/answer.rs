@@ -25,6 +25,8 @@ pub fn unknown(fault: &Fault) -> Response<Bytes> {
 /// What a caller gets who could not prove to be the gateway: nothing was done, and nothing signed.
 pub fn refusal(fault: &Fault) -> Response<Bytes> {
     let code = match fault.code() {
+        // The first of the two may have gone through; and who was slow may ask again.
+        Code::RequestReplayed | Code::RequestTimeout => return unknown(fault),
         Code::RequestClientUnknown => "INVALID_CLIENT",
         Code::RequestKeyUnknown => "KEY_NOT_FOUND",
         code if code.status().as_u16() == 401 => "INVALID_SIGNATURE",

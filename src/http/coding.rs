@@ -23,6 +23,10 @@ pub enum Coding {
 
 /// Looks at `Content-Encoding` and unpacks at most `limit` bytes.
 pub fn decode(headers: &HeaderMap, body: &Bytes, limit: usize) -> Coding {
+    // An answer to HEAD, a 204 or a 304 may name the coding of what it does not hold.
+    if body.is_empty() {
+        return Coding::Identity;
+    }
     let mut values = headers.get_all(CONTENT_ENCODING).iter();
     let (Some(value), None) = (values.next(), values.next()) else {
         let none = headers.get(CONTENT_ENCODING).is_none();

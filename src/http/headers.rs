@@ -9,8 +9,19 @@ use ::http::header::{
 };
 use ::http::{StatusCode, Version};
 
-/// What every header of ours starts with, and its twin: CGI and its heirs take both for the same.
-const OURS: [&str; 2] = ["countersign-", "countersign_"];
+/// What every header of ours starts with.
+const OURS: &str = "countersign-";
+/// What a peer cannot call a matter of one hop: removing it would change the message.
+const END_TO_END: [&str; 8] = [
+    "host",
+    "content-length",
+    "content-type",
+    "content-encoding",
+    "client-id",
+    "request-time",
+    "response-time",
+    "signature",
+];
 /// The verdict on a message we hand over.
 pub const VERDICT: HeaderName = HeaderName::from_static("countersign-verdict");
 /// The code of an answer we gave ourselves.
@@ -42,7 +53,7 @@ pub fn clean(headers: &mut HeaderMap) {
     }
     let ours: Vec<_> = headers
         .keys()
-        .filter(|name| OURS.iter().any(|ours| name.as_str().starts_with(ours)))
+        .filter(|name| folded(name).starts_with(OURS))
         .cloned()
         .collect();
     for name in ours {
@@ -50,27 +61,39 @@ pub fn clean(headers: &mut HeaderMap) {
     }
 }
 
-/// Whether a field is there under a name that only differs from one of `names` by underscores, which
-/// an app behind CGI or WSGI could not tell from it.
+/// Whether a field is there under a name that only differs from one of `names` by signs, such as
+/// `_` or `.` for `-`: an app behind CGI, WSGI or PHP could not tell it from that.
 pub fn has_twin(headers: &HeaderMap, names: &[HeaderName]) -> bool {
-    let odd = headers.keys().filter(|name| name.as_str().contains('_'));
-    odd.map(|name| name.as_str().replace('_', "-"))
-        .any(|name| names.iter().any(|twin| *twin == name.as_str()))
+    headers.keys().any(|name| is_twin(name, names))
 }
 
 /// Removes such fields.
 pub fn remove_twins(headers: &mut HeaderMap, names: &[HeaderName]) {
-    let odd = headers.keys().filter(|name| name.as_str().contains('_'));
-    let twins: Vec<_> = odd
-        .filter(|odd| {
-            let name = odd.as_str().replace('_', "-");
-            names.iter().any(|twin| *twin == name.as_str())
-        })
+    let twins: Vec<_> = headers
+        .keys()
+        .filter(|name| is_twin(name, names))
         .cloned()
         .collect();
     for twin in twins {
         headers.remove(twin);
     }
+}
+
+fn is_twin(name: &HeaderName, names: &[HeaderName]) -> bool {
+    let folded = folded(name);
+    folded != name.as_str() && names.iter().any(|twin| *twin == folded.as_str())
+}
+
+/// The name with every sign as `-`.
+fn folded(name: &HeaderName) -> String {
+    let fold = |sign: char| {
+        if sign.is_ascii_alphanumeric() {
+            sign
+        } else {
+            '-'
+        }
+    };
+    name.as_str().chars().map(fold).collect()
 }
 
 /// Adds us to `Via` (RFC 9110 section 7.6.3).
@@ -111,6 +134,7 @@ pub fn nominated(headers: &HeaderMap) -> Vec<HeaderName> {
     values
         .flat_map(|value| value.split(','))
         .filter_map(|name| HeaderName::try_from(name.trim()).ok())
+        .filter(|name| !END_TO_END.contains(&name.as_str()))
         .collect()
 }
 

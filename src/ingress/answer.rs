@@ -41,7 +41,9 @@ impl Answer {
             }
         };
         headers::clean(&mut head.headers);
-        head.headers.remove(CONTENT_ENCODING);
+        if !headers::is_bodiless(received.method(), head.status) {
+            head.headers.remove(CONTENT_ENCODING);
+        }
         if head.status == StatusCode::NO_CONTENT {
             head.headers.remove(CONTENT_LENGTH);
         } else if !headers::is_bodiless(received.method(), head.status) {

@@ -13,7 +13,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use ::http::{Request, Response};
+use ::http::{Method, Request, Response};
 use hyper::body::Incoming;
 use tokio::sync::Semaphore;
 
@@ -23,7 +23,7 @@ pub use self::route::{Replay, Route, Routes};
 use self::answer::Answer;
 use self::request::{Claim, Received};
 use crate::clock::{Clock, Stopwatch};
-use crate::exchange::{Direction, Exchange, Fault, Ids};
+use crate::exchange::{Code, Direction, Exchange, Fault, Ids};
 use crate::http::body::{Body, Budget, full};
 use crate::http::{answer as fault_answer, intake};
 use crate::keys::Keyring;
@@ -98,6 +98,10 @@ impl Ingress {
         let since = Stopwatch::start();
         exchange.occupy(&self.slots)?;
         intake::refuse_unservable(request.headers(), &self.pseudonym)?;
+        if request.method() == Method::CONNECT {
+            let text = "CONNECT is for proxies, and this is none";
+            return Err(Fault::not_sent(Code::RequestMalformed, text));
+        }
         let (head, body) = request.into_parts();
         let route = self.config.routes.find(&head.uri, &head.headers)?;
         exchange.on_route(&route.name);

@@ -72,8 +72,10 @@ impl Routes {
     /// How long signatures must be remembered: as long as a request can be acceptable, from a clock
     /// ahead of ours to one behind. Where any age is acceptable, as long as by default.
     pub fn window(&self) -> Duration {
-        let skews = self.routes.iter().filter_map(|route| route.max_skew);
-        skews.max().unwrap_or(Duration::from_mins(5)) * 2
+        let default = Duration::from_mins(5);
+        let skews = self.routes.iter();
+        let skews = skews.map(|route| route.max_skew.unwrap_or(default));
+        skews.max().unwrap_or(default) * 2
     }
 
     /// Places a request.
@@ -87,11 +89,24 @@ impl Routes {
             let text = "no route is for that path and host";
             return Err(Fault::not_sent(Code::NoRoute, text));
         };
-        if route.verify != Policy::Enforce && is_ambiguous(uri.path()) {
+        if route.verify != Policy::Enforce && self.leads_round(route, uri.path()) {
             let text = "the path could be read as another one, and its route does not verify";
             return Err(Fault::not_sent(Code::RequestMalformed, text));
         }
         Ok(route)
+    }
+
+    /// Whether the app could take the path for one that a route enforces, whatever `Host` the caller
+    /// chose.
+    fn leads_round(&self, route: &Route, path: &str) -> bool {
+        let Some(plain) = plain(path) else {
+            return true;
+        };
+        let same_app = self.routes.iter().filter(|other| other.app == route.app);
+        let covering = same_app.filter(|other| other.rest_of_folded(&plain).is_some());
+        let enforces = |route: &Route| route.verify == Policy::Enforce;
+        let best = covering.max_by_key(|route| (route.path_prefix.len(), enforces(route)));
+        best.is_some_and(enforces)
     }
 }
 
@@ -121,6 +136,14 @@ impl Route {
         let rest = path.strip_prefix(self.path_prefix.as_str())?;
         let whole_segment =
             self.path_prefix.ends_with('/') || rest.is_empty() || rest.starts_with('/');
+        whole_segment.then_some(rest)
+    }
+
+    /// The same for a path and a prefix without the difference of letters' case.
+    fn rest_of_folded<'a>(&self, path: &'a str) -> Option<&'a str> {
+        let prefix = self.path_prefix.to_lowercase();
+        let rest = path.strip_prefix(prefix.as_str())?;
+        let whole_segment = prefix.ends_with('/') || rest.is_empty() || rest.starts_with('/');
         whole_segment.then_some(rest)
     }
 
@@ -166,18 +189,26 @@ impl Route {
     }
 }
 
-/// Whether two readers could take a path for different ones: dot segments, empty segments,
-/// parameters, backslashes, also percent-encoded once or twice.
-fn is_ambiguous(path: &str) -> bool {
-    let once = percent_decode_str(path).decode_utf8_lossy();
-    let twice = percent_decode_str(&once).decode_utf8_lossy();
+/// How an app may read a path in the end: decoded and in lower case. None where two readers could take
+/// it for different ones: dot segments, empty segments, parameters, backslashes, control characters,
+/// what is no UTF-8, and what is encoded several times over.
+fn plain(path: &str) -> Option<String> {
+    const ROUNDS: usize = 4;
+    let mut text = path.to_owned();
+    for _ in 0..ROUNDS {
+        let decoded = percent_decode_str(&text).decode_utf8().ok()?.into_owned();
+        if decoded == text {
+            break;
+        }
+        text = decoded;
+    }
     let slashes = |text: &str| text.matches('/').count();
-    twice.contains(['\\', ';', '\0'])
-        || twice.contains("//")
-        || slashes(&twice) != slashes(path)
-        || twice
-            .split('/')
-            .any(|segment| matches!(segment, "." | ".."))
+    let clear = !text.contains(['\\', ';', '%'])
+        && !text.contains("//")
+        && !text.chars().any(char::is_control)
+        && slashes(&text) == slashes(path)
+        && !text.split('/').any(|segment| matches!(segment, "." | ".."));
+    clear.then(|| text.to_lowercase())
 }
 
 #[cfg(test)]
@@ -252,11 +283,25 @@ mod tests {
             verify: Policy::Off,
             ..route("open", "/open", &[])
         };
+        let www = Route {
+            verify: Policy::Off,
+            ..route("www", "/", &["www.example"])
+        };
         let routes = Routes {
-            routes: vec![route("all", "/", &[]), open],
+            routes: vec![route("all", "/pay", &[]), open, www],
         };
         assert_eq!(find(&routes, "/open/x%20y", "a"), "open");
+        assert_eq!(find(&routes, "/shop", "www.example"), "www");
+        // The caller chooses Host; it must not choose the check.
+        assert_eq!(find(&routes, "/pay/x", "www.example"), "request_malformed");
         for path in [
+            "/%70ay",
+            "/%2570ay",
+            "/PAY/x",
+            "/open/%c0%ae%c0%ae/pay",
+            "/open/%25252e%25252e/pay",
+            "/open/%0apay",
+            "/open/x%00",
             "/open/../pay",
             "/open/%2e%2e/pay",
             "/open/%252e%252e/pay",
@@ -267,11 +312,11 @@ mod tests {
             "/open/%5c..%5cpay",
             "/open%2f..%2fpay/x",
         ] {
-            let found = find(&routes, path, "a");
-            assert!(
-                ["request_malformed", "all"].contains(&found.as_str()),
-                "{path}: {found}"
-            );
+            for host in ["a", "www.example"] {
+                let found = find(&routes, path, host);
+                let closed = ["request_malformed", "no_route"].contains(&found.as_str());
+                assert!(closed, "{host}{path}: {found}");
+            }
         }
         assert_eq!(find(&routes, "/pay/../x", "a"), "all", "verified as it is");
     }

@@ -28,6 +28,9 @@ impl Default for Config {
     }
 }
 
+/// What is kept of the deadline to answer what is still in flight.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 /// How far a drain is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
@@ -37,7 +40,7 @@ pub enum Phase {
     Draining,
     /// No new connections; what is in flight is finished.
     Closing,
-    /// The deadline is over: what is still in flight is answered `shutting_down`.
+    /// The deadline is near: what is still in flight is answered `shutting_down`.
     Expired,
 }
 
@@ -98,15 +101,14 @@ impl Drain {
         };
         self.enter(Phase::Closing);
         let mut finished = std::pin::pin!(finished);
-        if timeout(config.deadline.saturating_sub(grace), &mut finished)
-            .await
-            .is_ok()
-        {
+        // What is in flight then is answered; a peer that does not read must not hold the process.
+        let last = LAST_WORDS.min(config.deadline / 4);
+        let left = config.deadline.saturating_sub(grace).saturating_sub(last);
+        if timeout(left, &mut finished).await.is_ok() {
             return true;
         }
         self.enter(Phase::Expired);
-        // What is in flight is answered now; a peer that does not read must not hold the process.
-        let _answered = timeout(Duration::from_secs(1), finished).await;
+        let _answered = timeout(last, finished).await;
         false
     }
 }

@@ -3,6 +3,7 @@
 //! Knows HTTP only as far as a connection must be served; what a request means is decided by the
 //! rooms above. Refuses connections over the limit by not accepting them.
 
+mod busy;
 pub mod certificate;
 pub mod drain;
 pub mod handshake;

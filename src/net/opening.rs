@@ -109,6 +109,23 @@ pub async fn head<I: AsyncRead + Unpin>(
     within_time(within, whole(connection, Head::read)).await
 }
 
+/// Reads what begins like a request to the end of its head, as far as one can be made out, at most
+/// `within`: what it is about may stand in its last line.
+pub async fn to_blank_line<I: AsyncRead + Unpin>(connection: &mut Peeked<I>, within: Duration) {
+    let is_over = |seen: &[u8]| {
+        let method = seen.iter().position(|byte| *byte == b' ').unwrap_or(0);
+        let names_method = seen
+            .get(..method)
+            .is_some_and(|word| !word.is_empty() && word.iter().all(u8::is_ascii_uppercase));
+        let blank = [b"\n\n".as_slice(), b"\n\r\n"]
+            .iter()
+            .any(|end| seen.windows(end.len()).any(|bytes| bytes == *end));
+        (!names_method || blank).then_some(Some(()))
+    };
+    // Whatever came until then has to do.
+    let _as_far_as_it_came = within_time(within, whole(connection, is_over)).await;
+}
+
 async fn within_time<T>(
     within: Duration,
     reading: impl Future<Output = io::Result<T>>,
@@ -225,7 +242,7 @@ mod tests {
     }
 
     async fn connection(bytes: &[u8]) -> (DuplexStream, Peeked<DuplexStream>) {
-        let (mut far, near) = tokio::io::duplex(bytes.len() + 1);
+        let (mut far, near) = tokio::io::duplex(bytes.len() + 16);
         far.write_all(bytes).await.unwrap();
         (far, Peeked::new(near))
     }
@@ -280,6 +297,25 @@ mod tests {
         ] {
             assert_eq!(head_of(other).await, None, "{other}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_broken_head_is_read_to_its_blank_line_and_other_protocols_are_not() {
+        let (mut far, mut peeked) = connection(b"POST /p a HTTP/1.1\r\n").await;
+        peeked.more().await.unwrap();
+        let (written, ()) = tokio::join!(
+            async {
+                far.write_all(b"Host: a.example").await?;
+                far.write_all(b"\r\n\r\n").await
+            },
+            to_blank_line(&mut peeked, PATIENCE)
+        );
+        written.unwrap();
+        assert!(peeked.seen().ends_with(b"Host: a.example\r\n\r\n"));
+        let (_far, mut other) = connection(b"\x00\x01binary").await;
+        other.more().await.unwrap();
+        to_blank_line(&mut other, PATIENCE).await;
+        assert_eq!(other.seen(), b"\x00\x01binary");
     }
 
     #[tokio::test(start_paused = true)]

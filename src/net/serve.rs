@@ -19,8 +19,10 @@ use prometheus::IntGauge;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_io_timeout::TimeoutStream;
 use tracing::{debug, warn};
 
+use super::busy::Busy;
 use super::drain::{Drain, Phase};
 use super::handshake::Tls;
 use super::task;
@@ -31,6 +33,8 @@ pub const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How long a request head may take. Also ends connections without a request, so it is longer than
 /// any client keeps one by default (Java 5 s, Node 5 s, most pools under a minute).
 const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
+/// How long a peer may take no byte of its answer.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// The largest request head, in bytes.
 const HEAD_LIMIT: usize = 64 * 1024;
 /// How long accepting pauses when the process is out of file descriptors.
@@ -191,13 +195,13 @@ impl Speaker {
         local: SocketAddr,
     ) {
         let Some(tls) = &self.settings.tls else {
-            return self.http1(service, stream, local.into()).await;
+            return self.http1(service, patient(stream), local.into()).await;
         };
         match tls.accept(stream).await {
             Some(stream) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
-                self.http2(service, stream, local.into()).await;
+                self.http2(service, patient(stream), local.into()).await;
             }
-            Some(stream) => self.http1(service, stream, local.into()).await,
+            Some(stream) => self.http1(service, patient(stream), local.into()).await,
             None => {}
         }
     }
@@ -213,6 +217,7 @@ impl Speaker {
         S: Service,
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
+        let busy = Busy::default();
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(self.settings.head_timeout)
@@ -220,10 +225,10 @@ impl Speaker {
             // An app that half-closes after its request still wants the answer; and a payment in
             // mid-air is better finished and logged than cut off.
             .half_close(true)
-            .serve_connection(TokioIo::new(io), hyper_service(service, arrival))
+            .serve_connection(TokioIo::new(io), hyper_service(service, arrival, &busy))
             .with_upgrades();
-        self.to_its_end(connection, http1::UpgradeableConnection::graceful_shutdown)
-            .await;
+        let shut_down = http1::UpgradeableConnection::graceful_shutdown;
+        self.to_its_end(connection, shut_down, &busy).await;
     }
 
     /// Speaks HTTP/2 until the connection ends.
@@ -232,18 +237,19 @@ impl Speaker {
         S: Service,
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
+        let busy = Busy::default();
         let head_limit = u32::try_from(self.settings.head_limit).unwrap_or(u32::MAX);
         let connection = http2::Builder::new(task::Executor)
             .timer(TokioTimer::new())
             .max_header_list_size(head_limit)
             .keep_alive_interval(self.settings.head_timeout)
-            .serve_connection(TokioIo::new(io), hyper_service(service, arrival));
-        self.to_its_end(connection, http2::Connection::graceful_shutdown)
-            .await;
+            .serve_connection(TokioIo::new(io), hyper_service(service, arrival, &busy));
+        let shut_down = http2::Connection::graceful_shutdown;
+        self.to_its_end(connection, shut_down, &busy).await;
     }
 
     /// Ends an idle connection when the drain closes, one with a request in it after its answer.
-    async fn to_its_end<C>(&self, connection: C, shut_down: impl FnOnce(Pin<&mut C>))
+    async fn to_its_end<C>(&self, connection: C, shut_down: impl FnOnce(Pin<&mut C>), busy: &Busy)
     where
         C: Future<Output = hyper::Result<()>>,
     {
@@ -252,7 +258,11 @@ impl Speaker {
             ended = &mut connection => ended,
             () = self.drain.reached(Phase::Closing) => {
                 shut_down(connection.as_mut());
-                connection.await
+                tokio::select! {
+                    ended = connection => ended,
+                    // A peer that never finishes a head has no exchange to be waited for.
+                    () = busy.has_been_idle() => return,
+                }
             }
         };
         if let Err(error) = ended {
@@ -261,21 +271,33 @@ impl Speaker {
     }
 }
 
+/// The same connection, broken when its peer takes no byte for too long: what it does not read is held
+/// in memory.
+fn patient<I: AsyncRead + AsyncWrite>(io: I) -> Pin<Box<TimeoutStream<I>>> {
+    let mut io = TimeoutStream::new(io);
+    io.set_write_timeout(Some(WRITE_TIMEOUT));
+    Box::pin(io)
+}
+
 /// A service as hyper wants it.
 fn hyper_service<S: Service>(
     service: &Arc<S>,
     arrival: S::Arrival,
+    busy: &Busy,
 ) -> impl hyper::service::Service<
     Request<Incoming>,
     Response = Response<Body>,
     Error = Infallible,
     Future = impl Future<Output = Result<Response<Body>, Infallible>> + Send + use<S>,
 > + use<S> {
-    let service = Arc::clone(service);
+    let (service, busy) = (Arc::clone(service), busy.clone());
     service_fn(move |request| {
-        let (service, arrival) = (Arc::clone(&service), arrival.clone());
+        let (service, arrival, exchange) = (Arc::clone(&service), arrival.clone(), busy.enter());
         // On the heap while there is a request: most connections are idle, and many.
-        Box::pin(async move { Ok(service.answer(request, &arrival).await) })
+        Box::pin(async move {
+            let response = service.answer(request, &arrival).await;
+            Ok(response.map(|body| exchange.until_sent(body)))
+        })
     })
 }
 
@@ -292,5 +314,19 @@ impl Open {
 impl Drop for Open {
     fn drop(&mut self) {
         self.0.dec();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_reads_nothing_is_given_up() {
+        let (_never_reads, near) = tokio::io::duplex(8);
+        let error = patient(near).write_all(&[0; 9]).await.unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
     }
 }

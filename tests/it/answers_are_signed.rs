@@ -55,6 +55,18 @@ async fn every_kind_of_answer_is_signed_as_it_is_sent() {
         ("no content", b"HTTP/1.1 204 No Content\r\n\r\n".to_vec(), 204, ""),
         ("empty", b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n".to_vec(), 200, ""),
         (
+            "a coding of nothing",
+            b"HTTP/1.1 204 No Content\r\nContent-Encoding: gzip\r\n\r\n".to_vec(),
+            204,
+            "",
+        ),
+        (
+            "a coding of an empty body",
+            b"HTTP/1.1 200 OK\r\nContent-Encoding: br\r\nContent-Length: 0\r\n\r\n".to_vec(),
+            200,
+            "",
+        ),
+        (
             "its own error",
             b"HTTP/1.1 500 Oops\r\nContent-Length: 5\r\n\r\n<h1>!".to_vec(),
             500,

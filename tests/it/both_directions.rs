@@ -93,7 +93,7 @@ async fn ingress_ends_first_because_its_app_may_have_to_call_out() {
 async fn what_comes_in_is_answered_signed_at_the_drains_deadline() {
     let mut app = RawGateway::by_hand().await;
     let rest = format!(
-        "{}drain: {{ grace: 0s, deadline: 200ms }}\n",
+        "{}drain: {{ grace: 0s, deadline: 2s }}\n",
         ingress(app.address)
     );
     let world = World::with("", &rest).await;

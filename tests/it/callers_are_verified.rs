@@ -47,7 +47,7 @@ async fn an_authentic_request_reaches_the_app_byte_for_byte() {
     let message = world.message("/alipayplus//notify%2fPayment?x=%7E&y", body);
     let headers = format!(
         "{}countersign-verdict: verified\r\nCountersign_Verdict: verified\r\nX-Other: 1\r\n\
-         Connection: X-Hop\r\nX-Hop: 1\r\nAccept-Encoding: gzip, br\r\n",
+         Connection: X-Hop, host, signature, client-id\r\nX-Hop: 1\r\nCountersign.Verdict: verified\r\nAccept-Encoding: gzip, br\r\n",
         message.headers()
     );
     let (answer, seen) = world.exchange(message.with(&headers), &ok(SUCCESS)).await;
@@ -63,6 +63,7 @@ async fn an_authentic_request_reaches_the_app_byte_for_byte() {
         "\r\nx-other: 1\r\n",
         "\r\nsignature: algorithm=rsa256,",
         "\r\nrequest-time: ",
+        "\r\nclient-id: ",
     ] {
         assert!(lower.contains(line), "{line:?}: {seen}");
     }
@@ -132,6 +133,11 @@ async fn every_flaw_has_its_own_code_and_none_reaches_the_app() {
         (
             "twin of Client-Id",
             good.with(&format!("{headers}Client_Id: x\r\n")),
+            malformed,
+        ),
+        (
+            "dotted twin of Client-Id",
+            good.with(&format!("{headers}Client.Id: x\r\n")),
             malformed,
         ),
         (
@@ -269,7 +275,7 @@ async fn a_request_that_was_here_before_is_reported_or_refused_as_the_route_says
             assert_eq!(answer.status, second, "{replay}");
         } else {
             let refusal = refused(&mut world, good.bytes()).await;
-            assert_eq!(refusal, "401 request_replayed INVALID_SIGNATURE");
+            assert_eq!(refusal, "401 request_replayed UNKNOWN_EXCEPTION");
         }
         // A forged one that repeats the signature is no replay.
         let forged = Message {
@@ -402,4 +408,14 @@ async fn alipay_plus_may_call_over_tls_and_http_2() {
     }
     let line = "countersign_handshakes_total{listener=\"ingress\",result=\"ok\"}";
     assert_eq!(world.metric(line), 2.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connect_is_for_proxies_and_refused() {
+    let mut world = Inbound::with("      verify: off", "").await;
+    for target in ["/x", "http://a/x", "a.example:443"] {
+        let request = format!("CONNECT {target} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+        let refusal = refused(&mut world, request.into_bytes()).await;
+        assert_eq!(refusal, "400 request_malformed PARAM_ILLEGAL", "{target}");
+    }
 }

@@ -54,7 +54,7 @@ async fn sigterm_lets_what_is_in_flight_finish_and_exits_0() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_still_in_flight_at_the_deadline_is_answered_and_the_exit_is_0() {
     let mut gateway = RawGateway::by_hand().await;
-    let (_files, mut sidecar) = sidecar(&gateway, "drain: { grace: 0s, deadline: 300ms }");
+    let (_files, mut sidecar) = sidecar(&gateway, "drain: { grace: 0s, deadline: 2s }");
     let stuck = pay(&sidecar);
     let _never_answered = gateway.next().await;
     sidecar.signal("TERM");
@@ -124,6 +124,21 @@ async fn sigterm_after_a_drain_through_the_admin_port_cuts_nothing_off() {
     assert_eq!(ready(sidecar.admin).await, 503);
     stream.write_all(UNSIGNED.as_bytes()).await.unwrap();
     assert_eq!(payment.await.unwrap().outcome(), "verdict unsigned");
+    sidecar.wait_for(|line| line["message"] == "drained");
+    assert_eq!(sidecar.exit().code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_head_that_never_ends_holds_up_no_drain() {
+    let gateway = RawGateway::by_hand().await;
+    let (_files, mut sidecar) = sidecar(&gateway, "drain: { grace: 0s, deadline: 60s }");
+    let mut stranger = tokio::net::TcpStream::connect(sidecar.egress)
+        .await
+        .unwrap();
+    stranger.write_all(b"POST /x HTTP/1.1\r\nHo").await.unwrap();
+    // Behind it in the queue, so that it has been accepted when this one is answered.
+    assert_eq!(ready(sidecar.admin).await, 200);
+    sidecar.signal("TERM");
     sidecar.wait_for(|line| line["message"] == "drained");
     assert_eq!(sidecar.exit().code(), Some(0));
 }

@@ -231,3 +231,31 @@ async fn a_thousand_payments_one_after_another_are_all_verified() {
     // All on a handful of pooled connections.
     assert!(world.metric("countersign_upstream_connects_total{result=\"ok\"}") < 10.0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_allows_itself_the_open_files_it_may_have_and_says_when_they_are_too_few() {
+    let files = Files::new();
+    let file = files.config("http://127.0.0.1:1", "", "");
+    let limited = |limits: &str| {
+        let line = format!("ulimit {limits}; exec \"$0\" run --config \"$1\"");
+        let mut shell = std::process::Command::new("sh");
+        shell
+            .args(["-c", &line, env!("CARGO_BIN_EXE_countersign"), text(&file)])
+            .env_remove("COUNTERSIGN_CONFIG")
+            .stdin(Stdio::null());
+        Sidecar::start(shell)
+    };
+    let is_warned = |sidecar: &Sidecar| {
+        let said =
+            |line: &serde_json::Value| line["message"].to_string().contains("files may be open");
+        sidecar.log.iter().any(said)
+    };
+    let raised = limited("-Sn 100; ulimit -Hn 20000");
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", raised.id())).unwrap();
+    let line = limits
+        .lines()
+        .find(|line| line.starts_with("Max open files"));
+    assert!(line.unwrap().matches("20000").count() == 2, "{limits}");
+    assert!(!is_warned(&raised));
+    assert!(is_warned(&limited("-Sn 100; ulimit -Hn 200")));
+}

@@ -51,8 +51,10 @@ impl CallFault {
     pub(super) fn refusals(self) -> &'static [&'static str] {
         match self {
             // Both are documented, and both are true.
-            Self::UnknownKeyVersion => &["KEY_NOT_FOUND", "INVALID_SIGNATURE"],
-            _ => &["INVALID_SIGNATURE"],
+            Self::UnknownKeyVersion => &["F/KEY_NOT_FOUND", "F/INVALID_SIGNATURE"],
+            // The first of the two may have been carried out, so F need not be true.
+            Self::Replay => &["U/UNKNOWN_EXCEPTION", "F/INVALID_SIGNATURE"],
+            _ => &["F/INVALID_SIGNATURE"],
         }
     }
 

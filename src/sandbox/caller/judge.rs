@@ -117,11 +117,13 @@ impl Judge<'_> {
         if verdict != Verdict::Unsigned {
             self.wrong("the refusal is signed, so anyone can make the partner sign");
         }
-        let proper =
-            |result: &Outcome| result.status == "F" && codes.contains(&result.code.as_str());
+        let proper = |result: &Outcome| {
+            let said = format!("{}/{}", result.status, result.code);
+            codes.contains(&said.as_str())
+        };
         if !result.is_none_or(proper) {
-            let (said, codes) = (said(result), codes.join(" or F/"));
-            self.wrong(format!("the result is {said}; a refusal says F/{codes}"));
+            let (said, codes) = (said(result), codes.join(" or "));
+            self.wrong(format!("the result is {said}; a refusal says {codes}"));
         }
     }
 
