@@ -1,11 +1,15 @@
 //! Whatever the app does, an authentic caller gets an answer signed by the partner.
 
+use std::io::Write;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde_json::json;
-use std::io::Write;
 use tokio::net::TcpListener;
 
+use crate::support::clients::ask_sdk;
 use crate::support::inbound::{Inbound, NOTIFY, SUCCESS};
 use crate::support::raw::send;
 
@@ -188,4 +192,38 @@ async fn an_answer_to_head_is_signed_over_its_empty_body() {
     let (got, _) = world.exchange(message.bytes(), answer).await;
     assert_eq!((got.status, got.field("content-length")), (200, Some("99")));
     assert_eq!(world.flaw(&message, &got), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_official_sdk_verifies_what_is_signed_for_an_app() {
+    let mut world = Inbound::new().await;
+    let key = world.files.partner.public_key().to_spki_base64();
+    let app = |body: &str| {
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
+        head + body
+    };
+    let mut questions = Vec::new();
+    for (uri, answer) in [
+        (NOTIFY, app(SUCCESS)),
+        ("/a//b%2f?x=%7E", app("{\"ä\": 1}\n")),
+        (NOTIFY, app("")),
+        // Nothing from the app: the sidecar's own answer.
+        (NOTIFY, String::new()),
+    ] {
+        let message = world.message(uri, b"{}");
+        let (got, _) = world.exchange(message.bytes(), answer.as_bytes()).await;
+        let header = got.field("signature").unwrap();
+        questions.push(json!({
+            "op": "verify", "method": "POST", "uri": uri, "key": key,
+            "client_id": got.field("client-id"), "time": got.field("response-time"),
+            "body_base64": STANDARD.encode(&got.body),
+            "signature": header.rsplit_once("signature=").unwrap().1,
+        }));
+    }
+    let mut altered = questions[0].clone();
+    altered["uri"] = json!("/other");
+    questions.push(altered);
+    let answers = ask_sdk(&questions);
+    let verified: Vec<_> = answers.iter().map(|one| &one["verified"]).collect();
+    assert_eq!(verified, [true, true, true, true, false]);
 }
