@@ -151,22 +151,13 @@ impl Reception {
             }
             Ok(None) | Err(_) => return None,
         };
-        if head
-            .authority_in_target()
-            .is_some_and(|to| routes.signs(&to))
-        {
+        if let Some(host) = head.authority_in_target() {
             // Meant for another proxy, which must not carry a signed host's requests unsigned.
-            return Some(Purpose::Proxy);
+            return routes.signs(&host).then_some(Purpose::Proxy);
         }
         let host = head.host.as_deref().and_then(host_of);
-        match host.or_else(|| routes.signed_in(app.seen())) {
-            Some(host)
-                if head.authority_in_target().is_none() && routes.signing(&host).is_some() =>
-            {
-                Some(Purpose::Http(host))
-            }
-            _ => None,
-        }
+        let host = host.or_else(|| routes.signed_in(app.seen()))?;
+        routes.signs(&host).then_some(Purpose::Http(host))
     }
 }
 

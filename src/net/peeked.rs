@@ -34,6 +34,11 @@ impl<I> Peeked<I> {
         &self.seen
     }
 
+    /// What was read and not yet handed on, to be handed on by the caller.
+    pub fn take_seen(&mut self) -> Bytes {
+        std::mem::take(&mut self.seen).freeze()
+    }
+
     /// The connection itself.
     pub fn io(&self) -> &I {
         &self.io

@@ -15,34 +15,34 @@ use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
 use super::own::Registration;
+use crate::net::peeked::Peeked;
 
 /// A connection this process has opened, directly or through the proxy, known to `OwnAddresses`
 /// until it is dropped.
 #[derive(Debug)]
 pub struct Dialled {
-    tcp: TcpStream,
-    /// What the proxy sent behind its consent: the first bytes of a server that speaks first.
-    early: Bytes,
+    /// With what the proxy sent behind its consent: the first bytes of a server that speaks first.
+    io: Peeked<TcpStream>,
     _registration: Registration,
 }
 
 impl Dialled {
     pub(super) fn new(tcp: TcpStream, registration: Registration) -> Self {
         Self {
-            tcp,
-            early: Bytes::new(),
+            io: Peeked::new(tcp),
             _registration: registration,
         }
     }
 
     /// The bytes that came early, once, and the connection.
     pub fn tcp(&mut self) -> (Bytes, &TcpStream) {
-        (std::mem::take(&mut self.early), &self.tcp)
+        (self.io.take_seen(), self.io.io())
     }
 
     /// The same connection behind bytes of it that were read already.
     pub(super) fn after(self, early: Bytes) -> Self {
-        Self { early, ..self }
+        let io = Peeked::with(early, self.io.into_parts().1);
+        Self { io, ..self }
     }
 }
 
@@ -52,13 +52,7 @@ impl AsyncRead for Dialled {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        if this.early.is_empty() {
-            return Pin::new(&mut this.tcp).poll_read(cx, buf);
-        }
-        let fits = this.early.len().min(buf.remaining());
-        buf.put_slice(&this.early.split_to(fits));
-        Poll::Ready(Ok(()))
+        Pin::new(&mut self.get_mut().io).poll_read(cx, buf)
     }
 }
 
@@ -68,19 +62,19 @@ impl AsyncWrite for Dialled {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().tcp).poll_write(cx, buf)
+        Pin::new(&mut self.get_mut().io).poll_write(cx, buf)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().tcp).poll_flush(cx)
+        Pin::new(&mut self.get_mut().io).poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().tcp).poll_shutdown(cx)
+        Pin::new(&mut self.get_mut().io).poll_shutdown(cx)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.tcp.is_write_vectored()
+        self.io.is_write_vectored()
     }
 
     fn poll_write_vectored(
@@ -88,7 +82,7 @@ impl AsyncWrite for Dialled {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().tcp).poll_write_vectored(cx, bufs)
+        Pin::new(&mut self.get_mut().io).poll_write_vectored(cx, bufs)
     }
 }
 
