@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! cli → app → config → {egress | ingress | admin | redirect | sandbox} → {upstream | ca} → net → {http | keys}
-//!     → exchange → telemetry → clock
+//!     → exchange → telemetry → {clock | task}
 //! ```
 //!
 //! The flow: app → `net` accepts → `egress` routes, buffers, signs → `upstream` sends, buffers →
@@ -25,5 +25,6 @@ pub mod keys;
 pub mod net;
 pub mod redirect;
 pub mod sandbox;
+pub mod task;
 pub mod telemetry;
 pub mod upstream;

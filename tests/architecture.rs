@@ -18,7 +18,7 @@ const STEPS: &[&[&str]] = &[
     &["http", "keys"],
     &["exchange"],
     &["telemetry"],
-    &["clock"],
+    &["clock", "task"],
 ];
 
 fn step(room: &str) -> Option<usize> {

@@ -34,7 +34,8 @@ use crate::net::drain::Drain;
 use crate::net::handshake::Tls;
 use crate::net::listener::BindError;
 use crate::net::serve::{Server, Service, Settings};
-use crate::net::{task, tls};
+use crate::net::tls;
+use crate::task;
 use crate::telemetry::Metrics;
 use crate::upstream::{Connector, OwnAddresses, Proxy, Resolver, Upstream};
 

@@ -20,7 +20,8 @@ use super::error::AuthorityError;
 use super::local::Local;
 use super::{Config, directory};
 use crate::clock::Clock;
-use crate::net::{task, tls};
+use crate::net::tls;
+use crate::task;
 
 /// How long a host's certificate is valid.
 const LIFE: Duration = Duration::from_hours(30 * 24);

@@ -1,4 +1,4 @@
-//! Sockets: listening, first bytes, serving connections, TLS, tunnels, draining, and the only spawn.
+//! Sockets: listening, first bytes, serving connections, TLS, tunnels, draining.
 //!
 //! Knows HTTP only as far as a connection must be served; what a request means is decided by the
 //! rooms above. Refuses connections over the limit by not accepting them.
@@ -12,7 +12,6 @@ pub mod opening;
 pub mod original;
 pub mod peeked;
 pub mod serve;
-pub mod task;
 pub mod tls;
 pub mod tunnel;
 pub mod watch;

@@ -25,8 +25,8 @@ use tracing::{debug, warn};
 use super::busy::Busy;
 use super::drain::{Drain, Phase};
 use super::handshake::Tls;
-use super::task;
 use crate::http::Body;
+use crate::task;
 
 /// How long a TLS handshake may take.
 pub const HANDSHAKE: Duration = Duration::from_secs(10);

@@ -16,7 +16,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use tracing::warn;
 
 use super::drain::{Drain, Phase};
-use super::task;
+use crate::task;
 
 /// Files as they were when last looked at.
 #[derive(Debug)]

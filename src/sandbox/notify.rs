@@ -12,7 +12,7 @@ use tokio::time::sleep;
 
 use super::Sandbox;
 use super::caller::{Call, Caller, Operation, Payment, Target};
-use crate::net::task;
+use crate::task;
 
 /// Before the second and last attempt.
 const PAUSE: Duration = Duration::from_secs(2);

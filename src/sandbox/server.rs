@@ -15,8 +15,8 @@ use crate::net::drain::{Drain, Phase};
 use crate::net::handshake::Tls;
 use crate::net::listener::{BindError, bind};
 use crate::net::serve::{Server, Settings};
-use crate::net::task;
 use crate::net::tls::{self, TlsError};
+use crate::task;
 
 /// Why the gateway did not start.
 #[derive(Debug, thiserror::Error)]

@@ -37,7 +37,7 @@ use self::connect::ConnectError;
 use crate::exchange::{Code, Delivery, Exchange, Fault};
 use crate::http::body::{self, Body, BodyError, Budget, Held};
 use crate::http::framing;
-use crate::net::task::Executor;
+use crate::task::Executor;
 
 /// How long an unused connection is kept. Shorter than the minute common servers and load balancers
 /// allow, so that they seldom close one just as we use it.

@@ -23,8 +23,8 @@ use crate::http::body::{Body, full};
 use crate::net::drain::{Drain, Phase};
 use crate::net::listener::bind;
 use crate::net::serve::{Server, Service, Settings};
-use crate::net::task;
 use crate::sandbox::{CallFault, Caller, Operation, Payment, Report};
+use crate::task;
 
 const PATH: &str = "/aps/api/v1/payments/notifyPayment";
 const ACKNOWLEDGEMENT: &str =

@@ -19,9 +19,9 @@ pub use error::CertificateError;
 
 use super::drain::Drain;
 use super::handshake::Tls;
-use super::task;
 use super::watch::Watch;
 use crate::clock::Clock;
+use crate::task;
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::Reload;
 
