@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! cli → app → config → {egress | ingress | admin | redirect | sandbox} → {upstream | ca} → net → {http | keys}
-//!     → exchange → telemetry → {clock | task}
+//!     → exchange → telemetry → {clock | live | task}
 //! ```
 //!
 //! The flow: app → `net` accepts → `egress` routes, buffers, signs → `upstream` sends, buffers →
@@ -22,6 +22,7 @@ pub mod exchange;
 pub mod http;
 pub mod ingress;
 pub mod keys;
+pub mod live;
 pub mod net;
 pub mod redirect;
 pub mod sandbox;

@@ -18,7 +18,7 @@ const STEPS: &[&[&str]] = &[
     &["http", "keys"],
     &["exchange"],
     &["telemetry"],
-    &["clock", "task"],
+    &["clock", "live", "task"],
 ];
 
 fn step(room: &str) -> Option<usize> {

@@ -14,7 +14,8 @@ use hyper::body::Incoming;
 use crate::ca::Authority;
 use crate::http::Body;
 use crate::http::body::full;
-use crate::keys::Keyring;
+use crate::keys::{KeyFacts, Keyring};
+use crate::live::Live;
 use crate::net::drain::{Drain, Phase};
 use crate::net::serve::Service;
 use crate::telemetry::Metrics;
@@ -31,12 +32,19 @@ pub struct Config {
 pub struct Admin {
     /// What is shown at `/metrics`.
     pub metrics: Metrics,
-    /// Whose keys are shown.
-    pub keyring: Arc<Keyring>,
+    /// What is in use now.
+    pub shown: Live<Shown>,
     /// Whose certificate apps must trust, where their TLS is looked into.
     pub authority: Option<Arc<Authority>>,
     /// What decides readiness, and what `POST /drain` begins.
     pub drain: Drain,
+}
+
+/// What a reload changes of what operators see.
+#[derive(Debug)]
+pub struct Shown {
+    /// Whose keys are shown.
+    pub keyring: Arc<Keyring>,
     /// Lines about routes and addresses for the page.
     pub summary: Vec<String>,
 }
@@ -50,16 +58,17 @@ impl Service for Admin {
             ("/livez", true) => text(StatusCode::OK, "ok\n"),
             ("/readyz", true) => self.ready(),
             ("/metrics", true) => self.metrics(),
+            ("/keys", true) => self.keys(),
             ("/ca.pem", true) => self.ca().await,
             ("/", true) => self.page(),
             ("/drain", false) if request.method() == Method::POST => self.drain(&request),
             ("/drain", _) => not_allowed("POST"),
-            ("/livez" | "/readyz" | "/metrics" | "/ca.pem" | "/", false) => {
+            ("/livez" | "/readyz" | "/metrics" | "/keys" | "/ca.pem" | "/", false) => {
                 not_allowed("GET, HEAD")
             }
             _ => text(
                 StatusCode::NOT_FOUND,
-                "try /, /livez, /readyz, /metrics, /ca.pem or POST /drain\n",
+                "try /, /livez, /readyz, /metrics, /keys, /ca.pem or POST /drain\n",
             ),
         }
     }
@@ -95,6 +104,14 @@ impl Admin {
         }
     }
 
+    /// The keys in use, as JSON.
+    fn keys(&self) -> Response<Body> {
+        let facts = self.shown.now().keyring.facts();
+        let keys: Vec<_> = facts.iter().map(fields).collect();
+        let body = serde_json::json!({ "keys": keys });
+        typed(StatusCode::OK, "application/json", format!("{body:#}\n"))
+    }
+
     fn drain(&self, request: &Request<Incoming>) -> Response<Body> {
         if request.headers().contains_key(ORIGIN) {
             return text(StatusCode::FORBIDDEN, "not from a web page\n");
@@ -104,13 +121,19 @@ impl Admin {
     }
 
     fn page(&self) -> Response<Body> {
+        let shown = self.shown.now();
         let state = if self.drain.phase() == Phase::Serving {
             "ready"
         } else {
             "draining"
         };
-        let keys = items(self.keyring.facts().iter().map(ToString::to_string));
-        let lines = items(self.summary.iter().cloned());
+        let facts = shown.keyring.facts();
+        let keys = items(
+            facts
+                .iter()
+                .map(|key| format!("{key}, since {}", key.loaded())),
+        );
+        let lines = items(shown.summary.iter().cloned());
         let version = env!("CARGO_PKG_VERSION");
         let ca = match &self.authority {
             Some(_) => " · <a href=\"/ca.pem\">ca.pem</a>, the CA that apps must trust",
@@ -123,10 +146,25 @@ impl Admin {
              padding:0 1em}}code,li{{overflow-wrap:anywhere}}</style>\
              <h1>Countersign {version}: {state}</h1>\n<h2>Traffic</h2><ul>\n{lines}\n</ul>\n\
              <h2>Keys</h2><ul>\n{keys}\n</ul>\n<p><a href=\"/metrics\">metrics</a> · \
+             <a href=\"/keys\">keys</a> · \
              <a href=\"/readyz\">readyz</a> · <a href=\"/livez\">livez</a>{ca}</p></html>\n"
         );
         typed(StatusCode::OK, "text/html; charset=utf-8", page)
     }
+}
+
+/// A key as JSON; the public key as the Alipay+ console shows it, one line of base64.
+fn fields(key: &KeyFacts) -> serde_json::Value {
+    serde_json::json!({
+        "client_id": key.client_id.as_str(),
+        "use": key.usage,
+        "key_version": key.key_version.number(),
+        "bits": key.public.bits(),
+        "fingerprint": key.public.fingerprint().to_string(),
+        "public_key": key.public.to_spki_base64(),
+        "source": key.source,
+        "since": key.loaded(),
+    })
 }
 
 fn text(status: StatusCode, body: &str) -> Response<Body> {

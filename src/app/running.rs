@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 
 use tokio::task::JoinHandle;
 
+use super::reload::Trigger;
 use crate::net::drain::{Config, Drain, Phase};
 use crate::telemetry::Metrics;
 
@@ -23,6 +24,8 @@ pub struct Running {
     pub drain: Drain,
     /// The metrics it counts in.
     pub metrics: Metrics,
+    /// Asks it to reload.
+    pub trigger: Trigger,
     /// Ingress and egress.
     pub(super) sides: (Side, Side),
     pub(super) operators: Option<Side>,

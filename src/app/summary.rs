@@ -4,6 +4,8 @@
 
 use std::net::SocketAddr;
 
+use countersign_protocol::ClientId;
+
 use crate::config::Config;
 use crate::{egress, ingress};
 
@@ -56,7 +58,7 @@ fn egress_lines(section: &egress::Config) -> Vec<String> {
             "egress route {}: {} signed as {}, sent to {upstream}, verify {}",
             route.name,
             hosts.join(" "),
-            route.identity,
+            signer(route.identity.as_ref(), "the client the app names"),
             route.verify
         ));
     }
@@ -84,10 +86,7 @@ fn ingress_lines(section: &ingress::Config) -> Vec<String> {
         } else {
             hosts.join(" ")
         };
-        let identity = match &route.identity {
-            Some(identity) => identity.to_string(),
-            None => "the client the caller names".to_owned(),
-        };
+        let identity = signer(route.identity.as_ref(), "the client the caller names");
         let path = match &route.prefix_rewrite {
             Some(rewrite) => format!("{} as {rewrite}", route.path_prefix),
             None => route.path_prefix.clone(),
@@ -99,6 +98,10 @@ fn ingress_lines(section: &ingress::Config) -> Vec<String> {
         ));
     }
     lines
+}
+
+fn signer(identity: Option<&ClientId>, otherwise: &str) -> String {
+    identity.map_or_else(|| otherwise.to_owned(), ToString::to_string)
 }
 
 fn joined(addresses: &[SocketAddr]) -> String {

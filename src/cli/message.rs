@@ -14,6 +14,7 @@ use zeroize::Zeroizing;
 use super::Failure;
 use super::output::say;
 use crate::clock::Clock;
+use crate::keys::named;
 
 /// The message that is signed.
 #[derive(Args, Debug)]
@@ -148,11 +149,11 @@ impl Verify {
 
 fn read_file(file: &Path) -> Result<Vec<u8>, Failure> {
     fs::read(file).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => Failure::usage(format!("{}: no such file", file.display())),
-        _ => Failure::usage(format!("{}: cannot be read: {error}", file.display())),
+        io::ErrorKind::NotFound => Failure::usage(format!("{}: no such file", named(file))),
+        _ => Failure::usage(format!("{}: cannot be read: {error}", named(file))),
     })
 }
 
 fn in_file(file: &Path, error: impl std::fmt::Display) -> Failure {
-    Failure::usage(format!("{}: {error}", file.display()))
+    Failure::usage(format!("{}: {error}", named(file)))
 }

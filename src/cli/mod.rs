@@ -8,6 +8,7 @@ mod call;
 pub mod check;
 pub mod demo;
 pub mod keygen;
+pub mod keys;
 pub mod message;
 pub mod operate;
 pub mod output;
@@ -38,6 +39,7 @@ enum Command {
     Sign(message::Sign),
     Verify(message::Verify),
     Keygen(keygen::Keygen),
+    Keys(keys::Keys),
     Ca(ca::Ca),
     Wait(operate::Wait),
     Shutdown(operate::Shutdown),
@@ -85,6 +87,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Sign(command) => command.execute(),
         Command::Verify(command) => command.execute(),
         Command::Keygen(command) => command.execute(),
+        Command::Keys(command) => command.execute(),
         Command::Ca(command) => command.execute(),
         Command::Wait(command) => command.execute(),
         Command::Shutdown(command) => command.execute(),
@@ -113,6 +116,11 @@ fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
 
 /// A variable of the environment, if it is set and text.
 fn environment(name: &str) -> Option<String> {
+    variable(name).and_then(|value| value.into_string().ok())
+}
+
+/// A variable of the environment, if it is set.
+fn variable(name: &str) -> Option<OsString> {
     #[expect(clippy::disallowed_methods, reason = "this room reads the environment")]
-    std::env::var(name).ok()
+    std::env::var_os(name)
 }

@@ -68,6 +68,11 @@ impl Shutdown {
 
 /// The status an admin port answers, if it answers.
 fn ask(admin: SocketAddr, what: &str) -> Option<u16> {
+    fetch(admin, what).map(|(status, _body)| status)
+}
+
+/// What an admin port answers, if it answers.
+pub(super) fn fetch(admin: SocketAddr, what: &str) -> Option<(u16, String)> {
     let mut stream = TcpStream::connect_timeout(&admin, PATIENCE).ok()?;
     stream.set_read_timeout(Some(PATIENCE)).ok()?;
     write!(
@@ -77,5 +82,7 @@ fn ask(admin: SocketAddr, what: &str) -> Option<u16> {
     .ok()?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).ok()?;
-    answer.split(' ').nth(1)?.parse().ok()
+    let status = answer.split(' ').nth(1)?.parse().ok()?;
+    let body = answer.split_once("\r\n\r\n")?.1.to_owned();
+    Some((status, body))
 }

@@ -10,10 +10,11 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{info, warn};
 
-use super::{Failure, environment, runtime};
-use crate::app::{self, Prepared, Running};
+use super::{Failure, environment, runtime, variable};
+use crate::app::{self, Prepared, Running, Trigger};
 use crate::clock::Clock;
 use crate::config::{self, Config};
+use crate::keys::Environment;
 use crate::net::drain::{self, Phase};
 use crate::telemetry::log;
 use crate::upstream::{self, Host, Origin};
@@ -26,6 +27,8 @@ const DEFAULT_FILE: &str = "/etc/countersign/config.yaml";
 ///
 /// With --client-id, --private-key and --alipay-public-key no file is needed. Otherwise the file is
 /// --config, the environment variable `COUNTERSIGN_CONFIG`, or /etc/countersign/config.yaml.
+///
+/// SIGHUP reloads routes, identities and keys, as a change of their files does by itself.
 ///
 /// SIGTERM or POST /drain drains: readiness off, a grace, no new connections, in-flight finished,
 /// exit 0. SIGINT skips the grace. A second signal ends at once.
@@ -121,9 +124,12 @@ fn raise_descriptors(needed: u64) {
 impl Source {
     /// Loads everything `run` needs.
     pub(super) fn prepare(self) -> Result<Prepared, Failure> {
-        let prepared = match self.flags {
-            Some(flags) => app::prepare(flags.into_config()?, Clock::system()),
-            None => app::prepare(config::load(&named_file(self.config)), Clock::system()),
+        let prepared = if let Some(flags) = self.flags {
+            app::prepare(flags.into_config()?, Clock::system())
+        } else {
+            let loaded = config::load(&named_file(self.config));
+            let environment = Environment::new(variable);
+            app::prepare(loaded.with_environment(&environment), Clock::system())
         };
         prepared.map_err(Failure::Usage)
     }
@@ -138,15 +144,17 @@ fn named_file(argument: Option<PathBuf>) -> PathBuf {
 impl Flags {
     fn into_config(self) -> Result<Config, Failure> {
         let key = |file, flag: &str| keys::KeyConfig {
-            file,
+            source: keys::Source::File(file),
             key_version: self.key_version,
             passphrase_file: None,
+            strict_permissions: false,
             place: flag.to_owned(),
         };
         let identity = keys::IdentityConfig {
             client_id: self.client_id.clone(),
             signing_key: key(self.private_key, "--private-key"),
             verification_keys: vec![key(self.alipay_public_key, "--alipay-public-key")],
+            try_all_keys: false,
             time_offset: Offset::default(),
         };
         let mut egress =
@@ -161,6 +169,7 @@ impl Flags {
             source: "arguments".to_owned(),
             keys: keys::Config {
                 identities: vec![identity],
+                environment: Environment::default(),
             },
             egress: Some(egress),
             ingress: None,
@@ -172,6 +181,7 @@ impl Flags {
             upstream: upstream::Config::default(),
             limits: config::Limits::default(),
             drain: drain::Config::default(),
+            reload_interval: Some(config::RELOAD_INTERVAL),
         })
     }
 }
@@ -200,6 +210,7 @@ fn announce(running: &Running, summary: &[String]) {
 /// (a preStop hook, then SIGTERM); only a second signal ends at once.
 async fn serve(running: Running, mut signals: Signals) {
     let drain = running.drain.clone();
+    signals.trigger = Some(running.trigger.clone());
     let first = tokio::select! {
         signal = signals.next() => Some(signal),
         () = drain.reached(Phase::Draining) => None,
@@ -239,6 +250,8 @@ struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
+    /// Who reloads, once there is a sidecar that can.
+    trigger: Option<Trigger>,
 }
 
 impl Signals {
@@ -247,7 +260,15 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
+            trigger: None,
         })
+    }
+
+    /// SIGHUP never ends the process; during a drain there is nothing left to reload for.
+    fn hung_up(&self) {
+        if let Some(trigger) = &self.trigger {
+            trigger.reload();
+        }
     }
 
     async fn next(&mut self) -> &'static str {
@@ -255,7 +276,7 @@ impl Signals {
             tokio::select! {
                 _ = self.terminate.recv() => return "SIGTERM",
                 _ = self.interrupt.recv() => return "SIGINT",
-                _ = self.hangup.recv() => warn!("SIGHUP: nothing is reloaded by this version"),
+                _ = self.hangup.recv() => self.hung_up(),
             }
         }
     }

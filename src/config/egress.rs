@@ -46,7 +46,8 @@ pub fn read(mut section: Map, keys: &keys::Config, problems: &mut Problems) -> O
                 .filter_map(|item| route(item, keys, problems))
                 .collect()
         }
-        None => default_route(section.place(), keys, problems)
+        None => alipayplus(only_identity(keys))
+            .map(|route| (route, section.place().to_owned()))
             .into_iter()
             .collect(),
     };
@@ -140,7 +141,7 @@ pub fn without_file(
     default_host: Option<Host>,
     client_id: &ClientId,
 ) -> Option<Config> {
-    let route = alipayplus(client_id.clone())?;
+    let route = alipayplus(Some(client_id.clone()))?;
     let default_host = default_host.or_else(|| DEFAULT_HOST.parse().ok())?;
     if !route.covers(&default_host) {
         return None;
@@ -159,7 +160,7 @@ pub fn without_file(
     })
 }
 
-fn alipayplus(identity: ClientId) -> Option<Route> {
+fn alipayplus(identity: Option<ClientId>) -> Option<Route> {
     let hosts: Result<Vec<HostPattern>, _> = ALIPAYPLUS.iter().map(|host| host.parse()).collect();
     Some(Route {
         name: "alipayplus".to_owned(),
@@ -175,15 +176,6 @@ fn alipayplus(identity: ClientId) -> Option<Route> {
     })
 }
 
-fn default_route(
-    place: &str,
-    keys: &keys::Config,
-    problems: &mut Problems,
-) -> Option<(Route, String)> {
-    let identity = only_identity(place, keys, problems)?;
-    alipayplus(identity).map(|route| (route, place.to_owned()))
-}
-
 fn route(node: Node, keys: &keys::Config, problems: &mut Problems) -> Option<(Route, String)> {
     let place = node.place.clone();
     let mut section = node.map(problems)?;
@@ -195,8 +187,7 @@ fn route(node: Node, keys: &keys::Config, problems: &mut Problems) -> Option<(Ro
     let name = section
         .take("name")
         .and_then(|node| node.text(problems).map(str::to_owned));
-    // Without its identity the rest is still looked at; the file is refused anyway.
-    let mut route = alipayplus(identity.or_else(|| ClientId::parse("NONE").ok())?)?;
+    let mut route = alipayplus(identity)?;
     route.name = name
         .or_else(|| hosts.first().map(ToString::to_string))
         .unwrap_or_default();
@@ -243,12 +234,12 @@ fn hosts(node: Node, problems: &mut Problems) -> Vec<HostPattern> {
         .collect()
 }
 
-/// The identity a section names, or the only one.
+/// The identity a section names, or the only one. Without one the app names it, request by request.
 fn identity(section: &mut Map, keys: &keys::Config, problems: &mut Problems) -> Option<ClientId> {
-    let Some(node) = section.take("identity") else {
-        return only_identity(section.place(), keys, problems);
-    };
-    named_identity(&node, keys, problems)
+    match section.take("identity") {
+        Some(node) => named_identity(&node, keys, problems),
+        None => only_identity(keys),
+    }
 }
 
 /// The identity that is named here.
@@ -267,17 +258,10 @@ pub(super) fn named_identity(
     Some(client_id)
 }
 
-fn only_identity(place: &str, keys: &keys::Config, problems: &mut Problems) -> Option<ClientId> {
+fn only_identity(keys: &keys::Config) -> Option<ClientId> {
     match keys.identities.as_slice() {
         [one] => Some(one.client_id.clone()),
-        // Already reported with the section itself.
-        [] => None,
-        _ => {
-            problems.add(format!(
-                "{place}: there are several identities; name one by \"identity\""
-            ));
-            None
-        }
+        _ => None,
     }
 }
 

@@ -8,12 +8,13 @@ use std::path::Path;
 use countersign_protocol::{KeyVersion, Offset};
 
 use super::document::{Map, Node, Problems};
-use super::path;
-use crate::keys::{Config, IdentityConfig, KeyConfig};
+use super::{path, values};
+use crate::keys::{Config, IdentityConfig, KeyConfig, Source};
 
 /// Reads the section.
 pub fn read(map: &mut Map, folder: &Path, problems: &mut Problems) -> Config {
     let mut config = Config::default();
+    let strict = switch(map, "strict_permissions", false, problems);
     let Some(list) = map.need("identities", problems) else {
         return config;
     };
@@ -26,7 +27,7 @@ pub fn read(map: &mut Map, folder: &Path, problems: &mut Problems) -> Config {
         let place = item.place.clone();
         let identity = item
             .map(problems)
-            .and_then(|section| identity(section, folder, problems));
+            .and_then(|section| identity(section, (folder, strict), problems));
         let Some(identity) = identity else { continue };
         if config
             .identities
@@ -43,13 +44,17 @@ pub fn read(map: &mut Map, folder: &Path, problems: &mut Problems) -> Config {
     config
 }
 
-fn identity(mut section: Map, folder: &Path, problems: &mut Problems) -> Option<IdentityConfig> {
+fn identity(
+    mut section: Map,
+    (folder, strict): (&Path, bool),
+    problems: &mut Problems,
+) -> Option<IdentityConfig> {
     let client_id = section
         .need("client_id", problems)
         .and_then(|node| node.parse(problems));
     let signing_key = section
         .need("signing_key", problems)
-        .and_then(|node| key(node, folder, problems, true));
+        .and_then(|node| key(node, (folder, strict), problems, true));
     let list = section.need("verification_keys", problems);
     let place = list
         .as_ref()
@@ -63,7 +68,7 @@ fn identity(mut section: Map, folder: &Path, problems: &mut Problems) -> Option<
     }
     let mut verification_keys: Vec<KeyConfig> = Vec::new();
     for item in items.unwrap_or_default() {
-        let Some(key) = key(item, folder, problems, false) else {
+        let Some(key) = key(item, (folder, strict), problems, false) else {
             continue;
         };
         if verification_keys
@@ -84,21 +89,26 @@ fn identity(mut section: Map, folder: &Path, problems: &mut Problems) -> Option<
         }),
         None => Some(Offset::default()),
     };
+    let try_all_keys = switch(&mut section, "try_all_keys", false, problems);
     section.finish(problems);
     Some(IdentityConfig {
         client_id: client_id?,
         signing_key: signing_key?,
         verification_keys,
+        try_all_keys,
         time_offset: time_offset?,
     })
 }
 
-fn key(node: Node, folder: &Path, problems: &mut Problems, private: bool) -> Option<KeyConfig> {
+fn key(
+    node: Node,
+    (folder, strict): (&Path, bool),
+    problems: &mut Problems,
+    private: bool,
+) -> Option<KeyConfig> {
     let place = node.place.clone();
     let mut section = node.map(problems)?;
-    let file = section
-        .need("file", problems)
-        .and_then(|node| path(&node, folder, problems));
+    let source = source(&mut section, folder, problems);
     let key_version = match section.take("key_version") {
         Some(node) => node.parse_with(problems, |text| {
             text.parse()
@@ -110,11 +120,65 @@ fn key(node: Node, folder: &Path, problems: &mut Problems, private: bool) -> Opt
         .then(|| section.take("passphrase_file"))
         .flatten()
         .and_then(|node| path(&node, folder, problems));
+    let strict_permissions = if private {
+        switch(&mut section, "strict_permissions", strict, problems)
+    } else {
+        false
+    };
     section.finish(problems);
     Some(KeyConfig {
-        file: file?,
+        source: source?,
         key_version: key_version?,
         passphrase_file,
+        strict_permissions,
         place,
     })
+}
+
+/// What a key is read from: exactly one of the ways.
+fn source(section: &mut Map, folder: &Path, problems: &mut Problems) -> Option<Source> {
+    let nodes = ["file", "env", "fd"].map(|key| section.take(key).map(|node| (key, node)));
+    let mut given = nodes.into_iter().flatten();
+    let Some((key, node)) = given.next() else {
+        let place = section.place();
+        problems.add(format!(
+            "{place}: one of the keys \"file\", \"env\" and \"fd\" is needed"
+        ));
+        return None;
+    };
+    for (other, node) in given {
+        node.problem(
+            format!("stands beside {key}; only one of {key} and {other} can be meant"),
+            problems,
+        );
+    }
+    match key {
+        "file" => path(&node, folder, problems).map(Source::File),
+        "env" => node.parse_with(problems, variable).map(Source::Variable),
+        _ => node
+            .parse_with(problems, descriptor)
+            .map(Source::Descriptor),
+    }
+}
+
+fn variable(text: &str) -> Result<String, String> {
+    if text.is_empty() || text.contains(['=', '\0']) {
+        Err(format!("\"{text}\" is no name of an environment variable"))
+    } else {
+        Ok(text.to_owned())
+    }
+}
+
+/// Standard output and error are where the log goes.
+fn descriptor(text: &str) -> Result<u32, String> {
+    let number = text.parse().ok().filter(|number| !matches!(number, 1 | 2));
+    number.ok_or_else(|| {
+        format!("\"{text}\" is no file descriptor to read from; write a number like 3")
+    })
+}
+
+fn switch(section: &mut Map, key: &'static str, otherwise: bool, problems: &mut Problems) -> bool {
+    let node = section.take(key);
+    let value = node.and_then(|node| node.parse_with(problems, values::switch));
+    value.unwrap_or(otherwise)
 }

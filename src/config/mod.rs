@@ -6,6 +6,7 @@
 pub mod ca;
 pub mod document;
 pub mod egress;
+mod fixed;
 pub mod identities;
 pub mod ingress;
 pub mod tls;
@@ -15,9 +16,11 @@ pub mod values;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use self::document::{Map, Problems};
 use crate::net::drain;
+use crate::net::watch::Watch;
 use crate::{admin, keys};
 
 /// A checked configuration.
@@ -43,6 +46,9 @@ pub struct Config {
     pub limits: Limits,
     /// How it stops.
     pub drain: drain::Config,
+    /// How often the files it was read from, and those of keys, are looked at; only on SIGHUP when
+    /// absent.
+    pub reload_interval: Option<Duration>,
 }
 
 /// What the whole process may use.
@@ -74,6 +80,9 @@ pub const ADMIN: &str = "127.0.0.1:15090";
 /// Where egress listens unless the configuration says otherwise.
 pub const EGRESS: &str = "127.0.0.1:15001";
 
+/// How often files are looked at unless the configuration says otherwise.
+pub const RELOAD_INTERVAL: Duration = Duration::from_secs(5);
+
 /// A file as far as it could be read, and everything wrong with it.
 #[derive(Debug)]
 pub struct Loaded {
@@ -81,6 +90,23 @@ pub struct Loaded {
     pub config: Option<Config>,
     /// What is wrong, one line each.
     pub problems: Vec<String>,
+    /// The file, to be read again; without one there is nothing but keys to reload.
+    pub file: Option<PathBuf>,
+    /// The file's text, to tell whether it changed.
+    pub text: String,
+    /// Looked at the file before it was read.
+    pub watch: Watch,
+}
+
+impl Loaded {
+    /// The same, whose keys may be variables of this environment.
+    #[must_use]
+    pub fn with_environment(mut self, environment: &keys::Environment) -> Self {
+        if let Some(config) = &mut self.config {
+            config.keys.environment = environment.clone();
+        }
+        self
+    }
 }
 
 impl From<Config> for Loaded {
@@ -88,6 +114,9 @@ impl From<Config> for Loaded {
         Self {
             config: Some(config),
             problems: Vec::new(),
+            file: None,
+            text: String::new(),
+            watch: Watch::default(),
         }
     }
 }
@@ -95,22 +124,23 @@ impl From<Config> for Loaded {
 /// Reads and checks a file.
 pub fn load(file: &Path) -> Loaded {
     let name = file.display().to_string();
-    let text = match fs::read_to_string(file) {
-        Ok(text) => text,
-        Err(error) => {
-            return Loaded {
-                config: None,
-                problems: vec![unreadable(&name, &error)],
-            };
+    let watch = Watch::new(vec![file.to_owned()]);
+    let (config, problems, text) = match fs::read_to_string(file) {
+        Ok(text) => {
+            let folder = file.parent().unwrap_or(Path::new("")).to_owned();
+            let mut problems = Problems::default();
+            let config = document::read(&name, &text, &mut problems)
+                .map(|map| whole(&name, map, &folder, &mut problems));
+            (config, problems.into_lines(), text)
         }
+        Err(error) => (None, vec![unreadable(&name, &error)], String::new()),
     };
-    let folder = file.parent().unwrap_or(Path::new("")).to_owned();
-    let mut problems = Problems::default();
-    let config = document::read(&name, &text, &mut problems)
-        .map(|map| whole(&name, map, &folder, &mut problems));
     Loaded {
         config,
-        problems: problems.into_lines(),
+        problems,
+        file: Some(file.to_owned()),
+        text,
+        watch,
     }
 }
 
@@ -150,6 +180,10 @@ fn whole(source: &str, mut map: Map, folder: &Path, problems: &mut Problems) -> 
     let upstream = upstream::read(&mut map, folder, problems);
     let limits = limits(&mut map, problems);
     let drain = drain_section(&mut map, problems);
+    let reload_interval = match map.take("reload_interval") {
+        Some(node) => node.parse_with(problems, values::interval_or_off).flatten(),
+        None => Some(RELOAD_INTERVAL),
+    };
     map.finish(problems);
     if egress.is_none() && ingress.is_none() {
         problems.add(format!(
@@ -167,6 +201,7 @@ fn whole(source: &str, mut map: Map, folder: &Path, problems: &mut Problems) -> 
         upstream,
         limits,
         drain,
+        reload_interval,
     };
     refuse_shared_addresses(&config, problems);
     config

@@ -4,14 +4,10 @@
 //! change or do nothing else. Does not read the files; `net::certificate` does.
 
 use std::path::Path;
-use std::time::Duration;
 
 use super::document::{Map, Node, Problems};
-use super::{path, values};
+use super::{RELOAD_INTERVAL, path, values};
 use crate::net::certificate::{Clients, Config, Source};
-
-/// How often files are looked at unless the configuration says otherwise.
-const RELOAD_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Reads the section.
 pub fn read(mut section: Map, folder: &Path, problems: &mut Problems) -> Option<Config> {
@@ -30,7 +26,7 @@ pub fn read(mut section: Map, folder: &Path, problems: &mut Problems) -> Option<
     let required = demand.and_then(|node| node.parse_with(problems, demanded));
     let reload_interval = section
         .take("reload_interval")
-        .and_then(|node| node.parse_with(problems, interval));
+        .and_then(|node| node.parse_with(problems, values::interval));
     section.finish(problems);
     Some(Config {
         certificate: certificate?,
@@ -55,16 +51,5 @@ fn demanded(text: &str) -> Result<bool, String> {
         "required" => Ok(true),
         "optional" => Ok(false),
         _ => Err(format!("\"{text}\" is neither required nor optional")),
-    }
-}
-
-fn interval(text: &str) -> Result<Duration, String> {
-    let interval = values::duration(text)?;
-    if (Duration::from_millis(50)..=Duration::from_hours(1)).contains(&interval) {
-        Ok(interval)
-    } else {
-        Err(format!(
-            "\"{text}\" is out of range; 50ms to 1h are allowed"
-        ))
     }
 }

@@ -38,6 +38,28 @@ pub fn duration_or_off(text: &str) -> Result<Option<Duration>, String> {
         .map_err(|error| format!("{error}, or off"))
 }
 
+/// How often something is looked at: 50 milliseconds to an hour.
+pub fn interval(text: &str) -> Result<Duration, String> {
+    let interval = duration(text)?;
+    if (Duration::from_millis(50)..=Duration::from_hours(1)).contains(&interval) {
+        Ok(interval)
+    } else {
+        Err(format!(
+            "\"{text}\" is out of range; 50ms to 1h are allowed"
+        ))
+    }
+}
+
+/// The same, or `off`.
+pub fn interval_or_off(text: &str) -> Result<Option<Duration>, String> {
+    if text == "off" {
+        return Ok(None);
+    }
+    interval(text)
+        .map(Some)
+        .map_err(|error| format!("{error}, or off"))
+}
+
 /// `4MiB`, `512KiB`, `1000000`; from 1 byte to 1 GiB.
 pub fn size(text: &str) -> Result<usize, String> {
     let bytes = text.parse::<ByteSize>().map(|size| size.as_u64());

@@ -4,22 +4,25 @@
 //! or `U`, or an error status that does not claim `S`), or that the route lets pass by name. Refuses
 //! everything else before a byte of it reaches the app.
 
+use std::sync::Arc;
+
 use ::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, DATE};
 use ::http::response::Parts;
 use ::http::{HeaderMap, HeaderValue, Response, StatusCode, Version};
 use bytes::Bytes;
 use countersign_protocol::message::{CLIENT_ID, Credentials, CredentialsError, Kind};
-use countersign_protocol::{Content, PublicKey, verify};
+use countersign_protocol::{Content, KeyVersion};
 
 use super::Egress;
 use super::request::Signed;
 use super::route::Route;
 use crate::clock::Stopwatch;
-use crate::exchange::{Code, Exchange, Fault, Policy, Verdict};
+use crate::exchange::{Code, Direction, Exchange, Fault, Policy, Verdict};
 use crate::http::body::{Body, Held, full};
 use crate::http::coding::{Coding, decode};
 use crate::http::headers::{self, VERDICT};
 use crate::http::result::{Claim, claim};
+use crate::keys::Identity;
 
 /// An answer the app may see.
 #[derive(Debug)]
@@ -144,21 +147,16 @@ impl Judge<'_> {
     }
 
     fn signed(&self, credentials: &Credentials) -> Result<Proof, Fault> {
-        let identity = &self.request.identity;
-        if credentials.client_id != identity.client_id {
+        if credentials.client_id != self.request.identity.client_id {
             return Err(refusal(
                 Code::ResponseClientMismatch,
                 "the answer is for another client",
             ));
         }
-        let version = credentials.signature.key_version;
-        let key = identity.verification_key(version).ok_or_else(|| {
-            let known = identity.verification_versions();
-            let text = format!("the answer is signed with key version {version}; known: {known}");
-            Fault::unknown(Code::ResponseKeyUnknown, text)
-        })?;
-        let decoded = self.signed_body(key, credentials)?;
+        let identity = self.verifier(credentials.signature.key_version)?;
+        let (version, decoded) = self.signed_body(&identity, credentials)?;
         self.check_time(credentials)?;
+        identity.verified_with(version, Direction::Egress, &self.egress.metrics);
         Ok(Proof {
             verdict: Verdict::Verified,
             key_version: Some(version.number()),
@@ -166,29 +164,53 @@ impl Judge<'_> {
         })
     }
 
-    /// The decoded bytes when they are what was signed, nothing when the raw ones are.
+    /// The version of the key that verifies, and the decoded bytes when they are what was signed,
+    /// nothing when the raw ones are.
     fn signed_body(
         &self,
-        key: &PublicKey,
+        identity: &Identity,
         credentials: &Credentials,
-    ) -> Result<Option<Bytes>, Fault> {
+    ) -> Result<(KeyVersion, Option<Bytes>), Fault> {
         let stopwatch = Stopwatch::start();
-        let coding = decode(&self.head.headers, self.body, self.route.response_limit);
-        let verdict = match coding {
-            Coding::Decoded(decoded) if self.verifies(key, credentials, &decoded) => {
-                Ok(Some(decoded))
-            }
-            _ if self.verifies(key, credentials, self.body) => Ok(None),
-            _ => Err(refusal(
-                Code::ResponseSignatureInvalid,
-                "the answer's signature does not verify",
-            )),
+        let decoded = match decode(&self.head.headers, self.body, self.route.response_limit) {
+            Coding::Decoded(decoded) => self
+                .verified_by(identity, credentials, &decoded)
+                .map(|version| (version, Some(decoded))),
+            Coding::Identity | Coding::Opaque => None,
         };
+        let raw = || Some((self.verified_by(identity, credentials, self.body)?, None));
+        let found = decoded.or_else(raw);
         self.egress.metrics.verified(stopwatch.elapsed());
-        verdict
+        found.ok_or_else(|| {
+            let text = "the answer's signature does not verify";
+            refusal(Code::ResponseSignatureInvalid, text)
+        })
     }
 
-    fn verifies(&self, key: &PublicKey, credentials: &Credentials, body: &[u8]) -> bool {
+    /// Whose keys verify: as the exchange began, or as it is now when a reload brought the key of that
+    /// version while the gateway worked.
+    fn verifier(&self, named: KeyVersion) -> Result<Arc<Identity>, Fault> {
+        let began = &self.request.identity;
+        if began.knows(named) {
+            return Ok(Arc::clone(began));
+        }
+        let rules = self.egress.rules.now();
+        let now = rules.keyring.identity(&began.client_id);
+        let knowing = now.filter(|now| now.knows(named));
+        knowing.map(Arc::clone).ok_or_else(|| {
+            let known = now.unwrap_or(began).verification_versions();
+            let text = format!("the answer is signed with key version {named}; known: {known}");
+            Fault::unknown(Code::ResponseKeyUnknown, text)
+        })
+    }
+
+    /// The version of the key that verifies the answer with that body.
+    fn verified_by(
+        &self,
+        identity: &Identity,
+        credentials: &Credentials,
+        body: &[u8],
+    ) -> Option<KeyVersion> {
         let content = Content {
             method: self.request.method().as_str(),
             uri: self.request.uri(),
@@ -196,7 +218,7 @@ impl Judge<'_> {
             time: &credentials.time,
             body,
         };
-        verify(key, &content, &credentials.signature.value).is_ok()
+        identity.verify(&content, &credentials.signature).ok()
     }
 
     fn check_time(&self, credentials: &Credentials) -> Result<(), Fault> {

@@ -10,9 +10,9 @@ use ::http::{Request, Response, StatusCode, Uri, Version};
 use hyper::body::{Body as _, Incoming};
 use hyper::upgrade;
 
-use super::Egress;
 use super::arrival::{Arrival, Next};
 use super::route::{UNMATCHED, Way};
+use super::{Config, Egress, Tunnels};
 use crate::exchange::{Code, Exchange, Fault, Verdict};
 use crate::http::body::{Body, full};
 use crate::upstream::Host;
@@ -21,6 +21,7 @@ use crate::upstream::origin::split;
 /// Answers a CONNECT and leaves in `arrival` what is to follow.
 pub async fn grant(
     egress: &Egress,
+    config: &Config,
     exchange: &mut Exchange,
     mut request: Request<Incoming>,
     arrival: &Arrival,
@@ -32,7 +33,7 @@ pub async fn grant(
         return Err(malformed("CONNECT has no body (RFC 9110 section 9.3.6)"));
     }
     let (host, port) = destination(request.uri())?;
-    match egress.config.routes.way(&host, port)? {
+    match config.routes.way(&host, port)? {
         Way::Inside(route) => {
             exchange.on_route(&route.name);
             let upgrade = upgrade::on(&mut request);
@@ -40,7 +41,7 @@ pub async fn grant(
         }
         Way::Through => {
             exchange.on_route(UNMATCHED);
-            egress.refuse_port(&host, port)?;
+            config.tunnel.refuse_port(&host, port)?;
             refuse_ourselves(&host, port, arrival.local)?;
             let place = egress.place()?;
             let dialled = exchange.away(egress.upstream.dial(&host, port)).await?;
@@ -81,10 +82,10 @@ fn malformed(text: impl Into<std::borrow::Cow<'static, str>>) -> Fault {
     Fault::not_sent(Code::RequestMalformed, text)
 }
 
-impl Egress {
+impl Tunnels {
     /// Refuses ports that tunnels may not lead to.
     fn refuse_port(&self, host: &Host, port: u16) -> Result<(), Fault> {
-        match &self.config.tunnel.ports {
+        match &self.ports {
             Some(ports) if !ports.contains(&port) => {
                 let text = format!("{host}:{port}: egress.tunnel.ports does not name that port");
                 Err(Fault::not_sent(Code::HostNotAllowed, text))

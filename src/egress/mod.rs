@@ -21,8 +21,9 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::http::{Method, Request, Response};
+use ::http::{HeaderMap, Method, Request, Response};
 use countersign_protocol::ClientId;
+use countersign_protocol::message::CLIENT_ID;
 use hyper::body::Incoming;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
@@ -40,6 +41,7 @@ use crate::exchange::{Code, Direction, Exchange, Fault, Ids, Verdict};
 use crate::http::body::{Body, Budget, full};
 use crate::http::{answer as fault_answer, intake};
 use crate::keys::{Identity, Keyring};
+use crate::live::Live;
 use crate::net::drain::Drain;
 use crate::net::serve::{Service, Speaker};
 use crate::telemetry::Metrics;
@@ -99,12 +101,19 @@ impl Default for Transparent {
     }
 }
 
-/// Everything an egress exchange needs.
-pub struct Egress {
+/// What a reload replaces as a whole; an exchange goes on with what it began with.
+#[derive(Debug)]
+pub struct Rules {
     /// What is configured.
     pub config: Config,
     /// Whose keys sign and verify.
     pub keyring: Arc<Keyring>,
+}
+
+/// Everything an egress exchange needs.
+pub struct Egress {
+    /// Where requests go, and whose keys sign and verify.
+    pub rules: Live<Rules>,
     /// How requests leave.
     pub upstream: Upstream,
     /// Who vouches for us towards the app when we look inside its TLS.
@@ -158,12 +167,13 @@ impl Egress {
         request: Request<Incoming>,
         arrival: &Arrival,
     ) -> Result<Response<Body>, Fault> {
+        let rules = self.rules.now();
         exchange.occupy(&self.slots)?;
         intake::refuse_unservable(request.headers(), &self.pseudonym)?;
         if request.method() == Method::CONNECT {
-            return connect::grant(self, exchange, request, arrival).await;
+            return connect::grant(self, &rules.config, exchange, request, arrival).await;
         }
-        let target = self
+        let target = rules
             .config
             .routes
             .target(request.uri(), request.headers(), arrival)?;
@@ -180,8 +190,8 @@ impl Egress {
             let how = (Verdict::Unsigned, route.timeout);
             return relay::pass(self, exchange, request, (&origin, arrival), how).await;
         }
-        let identity = self.identity(&route.identity)?;
-        let room = (route.request_limit, self.config.request_timeout);
+        let identity = rules.identity(route, request.headers())?;
+        let room = (route.request_limit, rules.config.request_timeout);
         let buffered = Buffered::read(exchange, request, room, &self.budget).await?;
         let signed = buffered.sign(self, identity)?;
         let message = signed.to_request(&origin, &self.pseudonym)?;
@@ -209,8 +219,27 @@ impl Egress {
             headers,
         )
     }
+}
 
-    fn identity(&self, client_id: &ClientId) -> Result<&Arc<Identity>, Fault> {
+impl Rules {
+    /// Who signs: the client the app itself names when it is one of ours, otherwise the route's.
+    fn identity(&self, route: &Route, fields: &HeaderMap) -> Result<&Arc<Identity>, Fault> {
+        let mut named = fields.get_all(CLIENT_ID).iter().filter_map(|value| {
+            let client_id = ClientId::parse(value.to_str().ok()?).ok()?;
+            self.keyring.identity(&client_id)
+        });
+        if let Some(first) = named.next() {
+            // Whose money it is must never depend on which of two headers is read.
+            if named.any(|other| other.client_id != first.client_id) {
+                let text = "the request names two clients of ours";
+                return Err(Fault::not_sent(Code::RequestMalformed, text));
+            }
+            return Ok(first);
+        }
+        let Some(client_id) = &route.identity else {
+            let text = "the request's Client-Id is none of ours, and its route names no identity";
+            return Err(Fault::not_sent(Code::IdentityUnknown, text));
+        };
         self.keyring
             .identity(client_id)
             .ok_or_else(|| Fault::not_sent(Code::SigningFailed, "the route's identity has no keys"))
@@ -220,7 +249,7 @@ impl Egress {
 impl fmt::Debug for Egress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Egress")
-            .field("config", &self.config)
+            .field("rules", &self.rules)
             .finish_non_exhaustive()
     }
 }

@@ -53,7 +53,8 @@ impl Reception {
 
     /// TLS straight away: the name it asks for points at this sidecar.
     fn named(&self, hello: Hello) -> Purpose {
-        let routes = &self.egress.config.routes;
+        let rules = self.egress.rules.now();
+        let routes = &rules.config.routes;
         match hello.server_name.as_deref().map(str::parse::<Host>) {
             Some(Ok(host)) if routes.signing(&host).is_some() => Purpose::Tls(host, hello),
             Some(Ok(host)) => Purpose::Through(Way::Tls, host, HTTPS),
@@ -95,7 +96,8 @@ impl Reception {
 
     /// A connection to a destination that is no signed host by its name: an address may well be one.
     pub(super) async fn toward(&self, app: &mut App, way: Way, host: Host, port: u16) -> Purpose {
-        let transparent = &self.egress.config.transparent;
+        let rules = self.egress.rules.now();
+        let transparent = &rules.config.transparent;
         let onward = |host| Purpose::Through(way, host, port);
         if transparent.opaque_ports.contains(&port) {
             return onward(host);
@@ -122,7 +124,8 @@ impl Reception {
 
     /// TLS that asks for a signed host.
     async fn signed_tls(&self, app: &mut App, port: u16) -> Option<Purpose> {
-        let routes = &self.egress.config.routes;
+        let rules = self.egress.rules.now();
+        let routes = &rules.config.routes;
         let unreadable = match opening::hello(app, HANDSHAKE).await {
             Ok(Some(hello)) => {
                 let host = hello.server_name.as_deref()?.parse::<Host>().ok()?;
@@ -141,7 +144,8 @@ impl Reception {
 
     /// HTTP that asks for a signed host. What only begins like HTTP gets an answer if it names one.
     async fn signed_http(&self, app: &mut App, patience: Duration, port: u16) -> Option<Purpose> {
-        let routes = &self.egress.config.routes;
+        let rules = self.egress.rules.now();
+        let routes = &rules.config.routes;
         let head = match opening::head(app, patience).await {
             Ok(Some(head)) => head,
             // No HTTP at all, or not whole: on its own port, that too is answered as HTTP.

@@ -72,7 +72,7 @@ impl Reception {
     }
 
     fn original(&self, stream: &TcpStream) -> Option<SocketAddr> {
-        let enabled = self.egress.config.transparent.enabled;
+        let enabled = self.egress.rules.now().config.transparent.enabled;
         enabled.then(|| original::destination(stream, self.local))?
     }
 

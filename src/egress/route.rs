@@ -41,8 +41,8 @@ pub struct Route {
     pub name: String,
     /// The hosts.
     pub hosts: Vec<HostPattern>,
-    /// Whose key signs.
-    pub identity: ClientId,
+    /// Whose key signs where the app names no client of ours; when absent it must name one.
+    pub identity: Option<ClientId>,
     /// Where the requests go instead of to the host asked for.
     pub upstream: Option<Origin>,
     /// Send what is for a plain host to its accelerated one.
@@ -276,7 +276,7 @@ mod tests {
                 "open-*-global.alipayplus.com".parse().unwrap(),
                 "open-na.alipayplus.com".parse().unwrap(),
             ],
-            identity: ClientId::parse("C").unwrap(),
+            identity: ClientId::parse("C").ok(),
             upstream: None,
             accelerate: true,
             verify: Policy::Enforce,

@@ -38,7 +38,7 @@ impl Reception {
     /// Dials the destination and carries the connection there, if hosts no route names may pass.
     pub(super) async fn through(&self, app: App, way: Way, host: &Host, port: u16) {
         let mut record = self.record(way, format!("{host}:{port}"));
-        if self.egress.config.routes.unmatched == Unmatched::Refuse {
+        if self.egress.rules.now().config.routes.unmatched == Unmatched::Refuse {
             let reason = "no route names it and egress.unmatched is refuse";
             record.failed(Code::HostNotAllowed.as_str(), reason.to_owned());
             return reset(&app);
@@ -89,7 +89,7 @@ impl Reception {
     }
 
     fn idle_timeout(&self) -> Option<Duration> {
-        self.egress.config.tunnel.idle_timeout
+        self.egress.rules.now().config.tunnel.idle_timeout
     }
 }
 

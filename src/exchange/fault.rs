@@ -92,6 +92,8 @@ codes! {
     Overloaded = "overloaded", SERVICE_UNAVAILABLE, Us;
     /// The sidecar is stopping.
     ShuttingDown = "shutting_down", SERVICE_UNAVAILABLE, Us;
+    /// Nothing says whose key should sign the request.
+    IdentityUnknown = "identity_unknown", BAD_REQUEST, Caller;
     /// The request could not be signed.
     SigningFailed = "signing_failed", INTERNAL_SERVER_ERROR, Us;
     /// No route is for that path and host.

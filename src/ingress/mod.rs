@@ -27,6 +27,7 @@ use crate::exchange::{Code, Direction, Exchange, Fault, Ids};
 use crate::http::body::{Body, Budget, full};
 use crate::http::{answer as fault_answer, intake};
 use crate::keys::Keyring;
+use crate::live::Live;
 use crate::net::certificate;
 use crate::net::drain::Drain;
 use crate::net::serve::Service;
@@ -44,12 +45,19 @@ pub struct Config {
     pub routes: Routes,
 }
 
-/// Everything an ingress exchange needs.
-pub struct Ingress {
-    /// What is configured.
-    pub config: Config,
+/// What a reload replaces as a whole; an exchange goes on with what it began with.
+#[derive(Debug)]
+pub struct Rules {
+    /// Where requests go.
+    pub routes: Routes,
     /// Whose keys verify and sign.
     pub keyring: Arc<Keyring>,
+}
+
+/// Everything an ingress exchange needs.
+pub struct Ingress {
+    /// Where requests go, and whose keys verify and sign.
+    pub rules: Live<Rules>,
     /// How requests reach the app.
     pub upstream: Upstream,
     /// What time it is.
@@ -59,7 +67,7 @@ pub struct Ingress {
     /// How many exchanges may be under way.
     pub slots: Arc<Semaphore>,
     /// What was here before.
-    pub guard: Guard,
+    pub guard: Arc<Guard>,
     /// Who counts.
     pub metrics: Metrics,
     /// Who names exchanges.
@@ -74,8 +82,8 @@ impl Service for Ingress {
     type Arrival = SocketAddr;
 
     async fn answer(&self, request: Request<Incoming>, _local: &SocketAddr) -> Response<Body> {
-        let mut exchange = self.start(&request);
-        let received = self.receive(&mut exchange, request);
+        let (rules, mut exchange) = (self.rules.now(), self.start(&request));
+        let received = self.receive(&rules, &mut exchange, request);
         let received = self.drain.unless_expired(received).await;
         let response = match received.unwrap_or_else(|| Err(Fault::shutting_down(&exchange))) {
             Ok(received) => self.reply(&mut exchange, &received).await,
@@ -90,11 +98,12 @@ impl Service for Ingress {
 
 impl Ingress {
     /// Takes a request in. What goes wrong here is told unsigned: the caller has proved nothing.
-    async fn receive(
+    async fn receive<'a>(
         &self,
+        rules: &'a Rules,
         exchange: &mut Exchange,
         request: Request<Incoming>,
-    ) -> Result<Received<'_>, Fault> {
+    ) -> Result<Received<'a>, Fault> {
         let since = Stopwatch::start();
         exchange.occupy(&self.slots)?;
         intake::refuse_unservable(request.headers(), &self.pseudonym)?;
@@ -103,9 +112,9 @@ impl Ingress {
             return Err(Fault::not_sent(Code::RequestMalformed, text));
         }
         let (head, body) = request.into_parts();
-        let route = self.config.routes.find(&head.uri, &head.headers)?;
+        let route = rules.routes.find(&head.uri, &head.headers)?;
         exchange.on_route(&route.name);
-        let claim = Claim::read(self, route, &head)?;
+        let claim = Claim::read(&rules.keyring, route, &head, self.clock.now())?;
         let within = route.patience(&head.uri, since.elapsed());
         let room = (route.request_limit, within);
         let body = intake::hold(exchange, body, room, &self.budget).await?;
@@ -157,7 +166,7 @@ impl Ingress {
 impl fmt::Debug for Ingress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Ingress")
-            .field("config", &self.config)
+            .field("rules", &self.rules)
             .finish_non_exhaustive()
     }
 }

@@ -6,7 +6,7 @@
 //! Each process remembers for itself; what another replica saw is not known here.
 
 use std::collections::HashSet;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 /// The most signatures of one generation; two are kept, at some 40 bytes each.
@@ -18,13 +18,13 @@ type Mark = [u8; 16];
 /// What was here before.
 #[derive(Debug)]
 pub struct Guard {
-    window: Duration,
     generations: Mutex<Generations>,
 }
 
 /// Two sets of marks: a mark is remembered for at least one window and at most two.
 #[derive(Debug)]
 struct Generations {
+    window: Duration,
     began: SystemTime,
     current: HashSet<Mark>,
     previous: HashSet<Mark>,
@@ -34,14 +34,20 @@ impl Guard {
     /// Remembers for at least `window`: as long as a request can be old and acceptable.
     pub fn new(window: Duration, now: SystemTime) -> Self {
         let generations = Generations {
+            window,
             began: now,
             current: HashSet::new(),
             previous: HashSet::new(),
         };
         Self {
-            window,
             generations: Mutex::new(generations),
         }
+    }
+
+    /// Remembers from now on for at least `window`; what was seen under a shorter one may be forgotten
+    /// by that.
+    pub fn remember_for(&self, window: Duration) {
+        self.lock().window = window;
     }
 
     /// Whether this signature, which verified, was here before; it is remembered from now on.
@@ -49,19 +55,23 @@ impl Guard {
         let Some(mark) = signature.first_chunk::<16>() else {
             return false;
         };
-        let mut generations = self
-            .generations
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        generations.turn(self.window, now);
+        let mut generations = self.lock();
+        generations.turn(now);
         let known = generations.previous.contains(mark);
         !generations.current.insert(*mark) || known
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Generations> {
+        self.generations
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Generations {
     /// Forgets the older generation when the younger one is a window old, or full.
-    fn turn(&mut self, window: Duration, now: SystemTime) {
+    fn turn(&mut self, now: SystemTime) {
+        let window = self.window;
         // A clock that was set back leaves the generation as it is.
         let age = now.duration_since(self.began).unwrap_or_default();
         if age >= window || self.current.len() >= MOST {

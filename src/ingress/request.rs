@@ -6,23 +6,24 @@
 //! came.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use ::http::header::{ACCEPT_ENCODING, EXPECT, HOST};
 use ::http::request::Parts;
 use ::http::{HeaderValue, Method, Request};
+use countersign_protocol::Content;
 use countersign_protocol::message::{
     CLIENT_ID, Credentials, CredentialsError, Kind, REQUEST_TIME, SIGNATURE, signed_uri,
 };
-use countersign_protocol::{Content, PublicKey, verify};
 
 use super::Ingress;
 use super::route::{Replay, Route};
 use crate::clock::Stopwatch;
-use crate::exchange::{Code, Exchange, Fault, Policy, Verdict};
+use crate::exchange::{Code, Direction, Exchange, Fault, Policy, Verdict};
 use crate::http::body::{Body, Held, full};
 use crate::http::headers::{self, VERDICT};
 use crate::http::intake;
-use crate::keys::Identity;
+use crate::keys::{Identity, Keyring};
 use crate::upstream::Limits;
 
 /// The headers that say who the caller is.
@@ -34,24 +35,33 @@ pub enum Claim<'a> {
     /// Nobody asks.
     Ignored,
     /// All but the signature itself was looked at and is right.
-    Credible(&'a Arc<Identity>, &'a PublicKey, Credentials),
+    Credible(&'a Arc<Identity>, Credentials),
     /// It is wrong, and the route only reports that.
     Reported(Fault),
 }
 
 impl<'a> Claim<'a> {
     /// Reads the claim as the route asks for.
-    pub fn read(ingress: &'a Ingress, route: &Route, head: &Parts) -> Result<Self, Fault> {
+    pub fn read(
+        keyring: &'a Keyring,
+        route: &Route,
+        head: &Parts,
+        now: SystemTime,
+    ) -> Result<Self, Fault> {
+        let credible = || Self::credible(keyring, route, head, now);
         match route.verify {
             Policy::Off => Ok(Self::Ignored),
-            Policy::Enforce => Self::credible(ingress, route, head),
-            Policy::Report => {
-                Ok(Self::credible(ingress, route, head).unwrap_or_else(Self::Reported))
-            }
+            Policy::Enforce => credible(),
+            Policy::Report => Ok(credible().unwrap_or_else(Self::Reported)),
         }
     }
 
-    fn credible(ingress: &'a Ingress, route: &Route, head: &Parts) -> Result<Self, Fault> {
+    fn credible(
+        keyring: &'a Keyring,
+        route: &Route,
+        head: &Parts,
+        now: SystemTime,
+    ) -> Result<Self, Fault> {
         if headers::has_twin(&head.headers, &NAMES) {
             let text = "a signature header is there under a name with an underscore";
             return Err(refused(Code::RequestSignatureMalformed, text));
@@ -59,18 +69,17 @@ impl<'a> Claim<'a> {
         let credentials = Credentials::read(Kind::Request, &head.headers).map_err(unreadable)?;
         let client_id = &credentials.client_id;
         let expected = route.identity.as_ref().is_none_or(|one| one == client_id);
-        let identity = ingress
-            .keyring
+        let identity = keyring
             .identity(client_id)
             .filter(|_| expected)
             .ok_or_else(|| refused(Code::RequestClientUnknown, "no such client here"))?;
         let version = credentials.signature.key_version;
-        let key = identity.verification_key(version).ok_or_else(|| {
+        if !identity.knows(version) {
             let known = identity.verification_versions();
             let cause = format!("it names key version {version}; known: {known}");
-            refused(Code::RequestKeyUnknown, "no key of that version").because(cause)
-        })?;
-        let skew = credentials.time.skew(ingress.clock.now());
+            return Err(refused(Code::RequestKeyUnknown, "no key of that version").because(cause));
+        }
+        let skew = credentials.time.skew(now);
         match route.max_skew {
             Some(most) if skew > most => {
                 let text = format!(
@@ -80,7 +89,7 @@ impl<'a> Claim<'a> {
                 );
                 Err(Fault::not_sent(Code::RequestTimeUnacceptable, text))
             }
-            _ => Ok(Self::Credible(identity, key, credentials)),
+            _ => Ok(Self::Credible(identity, credentials)),
         }
     }
 
@@ -92,10 +101,10 @@ impl<'a> Claim<'a> {
         (route, head): (&Route, &Parts),
         body: &Held,
     ) -> Result<Proof, Fault> {
-        let (identity, key, credentials) = match self {
+        let (identity, credentials) = match self {
             Self::Ignored => return Ok(Proof::none(exchange, Verdict::Unchecked)),
             Self::Reported(fault) => return Ok(Proof::failed(exchange, &fault)),
-            Self::Credible(identity, key, credentials) => (identity, key, credentials),
+            Self::Credible(identity, credentials) => (identity, credentials),
         };
         let uri = signed_uri(&head.uri);
         let content = Content {
@@ -106,19 +115,22 @@ impl<'a> Claim<'a> {
             body: &body.bytes,
         };
         let stopwatch = Stopwatch::start();
-        let verified = verify(key, &content, &credentials.signature.value);
+        let verified = identity.verify(&content, &credentials.signature);
         ingress.metrics.verified(stopwatch.elapsed());
-        if let Err(error) = verified {
-            let text = "the request's signature does not verify";
-            let fault = refused(Code::RequestSignatureInvalid, text).because(error);
-            return match route.verify {
-                Policy::Report => Ok(Proof::failed(exchange, &fault)),
-                Policy::Enforce | Policy::Off => Err(fault),
-            };
-        }
+        let version = match verified {
+            Ok(version) => version,
+            Err(error) => {
+                let text = "the request's signature does not verify";
+                let fault = refused(Code::RequestSignatureInvalid, text).because(error);
+                return match route.verify {
+                    Policy::Report => Ok(Proof::failed(exchange, &fault)),
+                    Policy::Enforce | Policy::Off => Err(fault),
+                };
+            }
+        };
         ingress.refuse_replay(exchange, route, &credentials)?;
-        let version = credentials.signature.key_version.number();
-        exchange.judged(Verdict::Verified, Some(version));
+        identity.verified_with(version, Direction::Ingress, &ingress.metrics);
+        exchange.judged(Verdict::Verified, Some(version.number()));
         Ok(Proof {
             verdict: Verdict::Verified,
             caller: Some(Arc::clone(identity)),

@@ -1,26 +1,31 @@
 //! The identities the sidecar signs and verifies for, and their keys.
 //!
-//! Keys are read once, checked together, and then only looked up: by client for signing, by client
-//! and key version for verifying. Refuses to hold a key it could not read, and a partner's own
-//! public key given as Alipay+'s. Filled by `app` from the configuration; used by the flows.
+//! A [`Keyring`] is read whole, checked together, and never changes; a reload makes another one, in which
+//! keys that stayed the same are the same objects. Looked up by client for signing, by client and key
+//! version for verifying. Refuses to hold a key it could not read, and a partner's own public key given
+//! as Alipay+'s. Filled by `app` from the configuration; used by the flows.
 
-pub mod source;
+mod error;
+mod facts;
+mod identity;
+mod source;
 
-use std::collections::{BTreeMap, HashMap};
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use countersign_protocol::time::Offset;
-use countersign_protocol::{
-    ClientId, Content, Fingerprint, KeyVersion, PrivateKey, PublicKey, SignError, Signature,
-    Timestamp, sign,
-};
+use countersign_protocol::{ClientId, KeyVersion};
 
-pub use source::KeyError;
+pub use self::error::KeyError;
+pub use self::facts::KeyFacts;
+pub use self::identity::{Identity, SignError};
 
-use crate::clock::Clock;
+use self::source::Reader;
 use crate::telemetry::Metrics;
 
 /// What the configuration says of the identities.
@@ -28,6 +33,8 @@ use crate::telemetry::Metrics;
 pub struct Config {
     /// One entry for each client id.
     pub identities: Vec<IdentityConfig>,
+    /// How variables of the environment are looked up.
+    pub environment: Environment,
 }
 
 /// One identity of the configuration.
@@ -39,6 +46,8 @@ pub struct IdentityConfig {
     pub signing_key: KeyConfig,
     /// Alipay+'s public keys.
     pub verification_keys: Vec<KeyConfig>,
+    /// Whether a signature that names an unknown key version is tried with every key.
+    pub try_all_keys: bool,
     /// The offset our times are written in.
     pub time_offset: Offset,
 }
@@ -46,64 +55,68 @@ pub struct IdentityConfig {
 /// Where one key is.
 #[derive(Clone, Debug)]
 pub struct KeyConfig {
-    /// The key file.
-    pub file: PathBuf,
+    /// What it is read from.
+    pub source: Source,
     /// Its version at Alipay+.
     pub key_version: KeyVersion,
     /// A file with the passphrase of an encrypted private key.
     pub passphrase_file: Option<PathBuf>,
+    /// Whether a secret in a file that others may read is refused; otherwise it is a warning.
+    pub strict_permissions: bool,
     /// Where the configuration names it, for messages.
     pub place: String,
 }
 
+/// What a key is read from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A file, read again at every reload.
+    File(PathBuf),
+    /// A variable of the environment, which a running process does not see change.
+    Variable(String),
+    /// An open file descriptor, read to its end once, at the start.
+    Descriptor(u32),
+}
+
+/// Looks up a variable of the environment; by default there is none.
+#[derive(Clone, Default)]
+pub struct Environment(Option<Arc<Lookup>>);
+
+type Lookup = dyn Fn(&str) -> Option<OsString> + Send + Sync;
+
 /// All identities; never changes once built.
 #[derive(Debug, Default)]
 pub struct Keyring {
-    identities: HashMap<ClientId, Arc<Identity>>,
-}
-
-/// One client id with its keys.
-pub struct Identity {
-    /// The id.
-    pub client_id: ClientId,
-    signing: (KeyVersion, PrivateKey),
-    verification: BTreeMap<KeyVersion, PublicKey>,
-    time_offset: Offset,
-}
-
-/// What is known of a loaded key and may be shown to anybody.
-#[derive(Clone, Debug)]
-pub struct KeyFacts {
-    /// The identity it belongs to.
-    pub client_id: ClientId,
-    /// `sign` or `verify`.
-    pub usage: &'static str,
-    /// Its version.
-    pub key_version: KeyVersion,
-    /// SHA-256 of its public half.
-    pub fingerprint: Fingerprint,
-    /// Modulus length.
-    pub bits: u32,
+    identities: BTreeMap<ClientId, Arc<Identity>>,
+    warnings: Vec<String>,
 }
 
 impl Keyring {
-    /// Reads every key the configuration names.
+    /// Reads every key the configuration names. Keys that are the same in `before` are taken from
+    /// there, with the time since when they are in use.
     ///
     /// # Errors
     /// All problems, not only the first.
-    pub fn load(config: &Config) -> Result<Self, Vec<KeyError>> {
-        let mut identities = HashMap::new();
-        let mut problems = Vec::new();
+    pub fn load(
+        config: &Config,
+        before: Option<&Self>,
+        now: SystemTime,
+    ) -> Result<Self, Vec<KeyError>> {
+        let mut reader = Reader::new(&config.environment, now);
+        let mut identities = BTreeMap::new();
         for identity in &config.identities {
-            match Identity::load(identity) {
-                Ok(loaded) => {
-                    identities.insert(identity.client_id.clone(), Arc::new(loaded));
-                }
-                Err(found) => problems.extend(found),
+            let before = before.and_then(|keyring| keyring.identity(&identity.client_id));
+            let loaded = Identity::load(identity, before.map(AsRef::as_ref), &mut reader);
+            if let Some(loaded) = loaded {
+                identities.insert(identity.client_id.clone(), Arc::new(loaded));
             }
         }
+        let (warnings, problems) = reader.finish();
         if problems.is_empty() {
-            Ok(Self { identities })
+            Ok(Self {
+                identities,
+                warnings,
+            })
         } else {
             Err(problems)
         }
@@ -116,132 +129,106 @@ impl Keyring {
 
     /// What may be shown of all keys, in a stable order.
     pub fn facts(&self) -> Vec<KeyFacts> {
-        let mut facts: Vec<_> = self
-            .identities
-            .values()
-            .flat_map(|one| one.facts())
-            .collect();
-        facts.sort_by(|a, b| {
-            (&a.client_id, a.usage, a.key_version).cmp(&(&b.client_id, b.usage, b.key_version))
-        });
-        facts
+        let identities = self.identities.values();
+        identities.flat_map(|one| one.facts()).collect()
     }
 
-    /// Shows the keys in the metrics.
-    pub fn publish(&self, metrics: &Metrics, clock: &Clock) {
-        let since = clock.now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        for key in self.facts() {
-            let (version, fingerprint) = (key.key_version.to_string(), key.fingerprint.to_string());
-            let labels = [key.client_id.as_str(), key.usage, &version, &fingerprint];
-            metrics.key_info.with_label_values(&labels).set(1);
-            metrics
-                .key_loaded
-                .with_label_values(&labels)
-                .set(since.as_secs_f64());
-        }
-    }
-}
-
-impl Identity {
-    fn load(config: &IdentityConfig) -> Result<Self, Vec<KeyError>> {
-        let mut problems = Vec::new();
-        let signing = source::private_key(&config.signing_key)
-            .map_err(|problem| problems.push(problem))
-            .ok();
-        let mut verification = BTreeMap::new();
-        for key in &config.verification_keys {
-            match source::public_key(key) {
-                Ok(public) if signing.as_ref().is_some_and(|own| is_own(own, &public)) => {
-                    problems.push(KeyError::own_public_key(key));
-                }
-                Ok(public) => {
-                    verification.insert(key.key_version, public);
-                }
-                Err(problem) => problems.push(problem),
-            }
-        }
-        match signing {
-            Some(key) if problems.is_empty() => Ok(Self {
-                client_id: config.client_id.clone(),
-                signing: (config.signing_key.key_version, key),
-                verification,
-                time_offset: config.time_offset,
-            }),
-            _ => Err(problems),
-        }
+    /// What is not wrong but should not stay so, one line each.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
     }
 
-    /// The time to write into a message, in the identity's offset.
-    pub fn stamp(&self, now: SystemTime) -> Timestamp {
-        Timestamp::at(now, self.time_offset)
-    }
-
-    /// Signs a content with the identity's private key.
-    ///
-    /// # Errors
-    /// When OpenSSL cannot sign.
-    pub fn sign(&self, content: &Content<'_>) -> Result<Signature, SignError> {
-        let (key_version, key) = &self.signing;
-        Ok(Signature {
-            key_version: *key_version,
-            value: sign(key, content)?,
-        })
-    }
-
-    /// Alipay+'s public key of that version.
-    pub fn verification_key(&self, version: KeyVersion) -> Option<&PublicKey> {
-        self.verification.get(&version)
-    }
-
-    /// The versions there are keys for, for messages.
-    pub fn verification_versions(&self) -> String {
-        let versions: Vec<_> = self.verification.keys().map(ToString::to_string).collect();
-        versions.join(", ")
-    }
-
-    fn facts(&self) -> Vec<KeyFacts> {
-        let (version, key) = &self.signing;
-        let fact = |usage, key_version: &KeyVersion, public: &PublicKey| KeyFacts {
-            client_id: self.client_id.clone(),
-            usage,
-            key_version: *key_version,
-            fingerprint: public.fingerprint(),
-            bits: public.bits(),
+    /// Shows the keys in the metrics, and those of `before` that are gone no longer.
+    pub fn publish(&self, metrics: &Metrics, before: Option<&Self>) {
+        let labels = |keyring: &Self| -> BTreeSet<[String; 4]> {
+            keyring.facts().iter().map(KeyFacts::labels).collect()
         };
-        let mut facts = vec![fact("sign", version, &key.public_key())];
-        facts.extend(
-            self.verification
-                .iter()
-                .map(|(version, key)| fact("verify", version, key)),
-        );
-        facts
+        let now = labels(self);
+        for gone in before.map(labels).unwrap_or_default().difference(&now) {
+            // It was there, or somebody else has removed it.
+            let _was_shown = metrics.key_info.remove_label_values(&gone.each_ref());
+            let _was_shown = metrics.key_loaded.remove_label_values(&gone.each_ref());
+        }
+        for key in self.facts() {
+            let labels = key.labels();
+            let since = key.since.duration_since(UNIX_EPOCH).unwrap_or_default();
+            metrics.key_info.with_label_values(&labels).set(1);
+            let loaded = metrics.key_loaded.with_label_values(&labels);
+            loaded.set(since.as_secs_f64());
+        }
     }
 }
 
-impl fmt::Debug for Identity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Identity")
-            .field("client_id", &self.client_id)
-            .finish_non_exhaustive()
+impl Config {
+    /// The files whose change matters: those with keys, passphrases and PINs.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let identities = self.identities.iter();
+        let keys =
+            identities.flat_map(|one| one.verification_keys.iter().chain([&one.signing_key]));
+        let files = keys.flat_map(|key| [key.source.file(), key.passphrase_file.as_deref()]);
+        files.flatten().map(Path::to_owned).collect()
     }
 }
 
-fn is_own(own: &PrivateKey, public: &PublicKey) -> bool {
-    own.public_key().fingerprint() == public.fingerprint()
+impl Source {
+    /// The file it is in, if it is one.
+    fn file(&self) -> Option<&Path> {
+        match self {
+            Self::File(file) => Some(file),
+            Self::Variable(_) | Self::Descriptor(_) => None,
+        }
+    }
+
+    /// Whether it can be something else at the next reload.
+    fn can_change(&self) -> bool {
+        match self {
+            Self::File(_) => true,
+            Self::Variable(_) | Self::Descriptor(_) => false,
+        }
+    }
 }
 
-impl fmt::Display for KeyFacts {
+impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            client_id,
-            usage,
-            key_version,
-            fingerprint,
-            bits,
-        } = self;
-        write!(
-            f,
-            "{client_id} {usage} version {key_version}, RSA {bits}, SHA-256 {fingerprint}"
-        )
+        match self {
+            Self::File(file) => named(file).fmt(f),
+            Self::Variable(name) => {
+                write!(f, "environment variable {}", named(Path::new(name)))
+            }
+            Self::Descriptor(number) => write!(f, "file descriptor {number}"),
+        }
+    }
+}
+
+impl Environment {
+    /// Looks variables up by this function.
+    pub fn new(lookup: impl Fn(&str) -> Option<OsString> + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(lookup)))
+    }
+
+    fn variable(&self, name: &str) -> Option<OsString> {
+        self.0.as_ref()?(name)
+    }
+}
+
+/// The name of a file for people, unless somebody pasted a key where the name belongs.
+pub fn named(file: &Path) -> Cow<'_, str> {
+    const BEGINNING: &str = "MII";
+    let text = file.to_string_lossy();
+    let is_base64 = |byte: u8| byte.is_ascii_alphanumeric() || b"+/=".contains(&byte);
+    let is_key = text.match_indices(BEGINNING).any(|(start, _)| {
+        let behind = text.bytes().skip(start);
+        behind.take_while(|byte| is_base64(*byte)).count() > 200
+    });
+    if is_key || text.contains("-----BEGIN") {
+        return Cow::Borrowed("(a key itself; write the name of a file that holds it)");
+    }
+    text
+}
+
+/// Says nothing of what the variables hold.
+impl fmt::Debug for Environment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Environment")
     }
 }

@@ -1,111 +1,149 @@
-//! Reads one key from where the configuration says it is.
+//! Reads one key from where the configuration says it is, and collects what is wrong with all of them.
 //!
-//! Refuses anything the protocol crate does not take, and names the file and what was found in it.
-//! File contents never appear in a message.
+//! Refuses anything the protocol crate does not take. What was read is overwritten after use.
 
-use std::error::Error;
-use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
-use countersign_protocol::key::KeyError as FormError;
 use countersign_protocol::{PrivateKey, PublicKey};
 use zeroize::Zeroizing;
 
-use super::KeyConfig;
+use super::error::{Problem, exposed};
+use super::{Environment, KeyConfig, KeyError, Source, named};
 
-/// No key file comes near this size.
-const LARGEST_KEY_FILE: u64 = 64 * 1024;
+/// No key comes near this size, in bytes.
+const LARGEST: u64 = 64 * 1024;
+/// Permissions of group and others to read or write; to execute says nothing.
+const OF_OTHERS: u32 = 0o066;
 
-/// Why a key cannot be used.
-#[derive(Debug)]
-pub struct KeyError {
-    place: String,
-    file: PathBuf,
-    problem: Problem,
+/// What was read; overwritten when dropped.
+type Secret = Zeroizing<Vec<u8>>;
+
+/// Reads keys, and keeps what is wrong with them.
+pub(super) struct Reader<'a> {
+    environment: &'a Environment,
+    now: SystemTime,
+    warnings: Vec<String>,
+    problems: Vec<KeyError>,
 }
 
-#[derive(Debug)]
-enum Problem {
-    Unreadable(io::Error),
-    Directory,
-    TooLarge,
-    NoKey(FormError),
-    OwnPublicKey,
-}
-
-impl KeyError {
-    /// Where the configuration names the key.
-    pub fn place(&self) -> &str {
-        &self.place
-    }
-
-    pub(super) fn own_public_key(config: &KeyConfig) -> Self {
-        Self::new(config, &config.file, Problem::OwnPublicKey)
-    }
-
-    fn new(config: &KeyConfig, file: &Path, problem: Problem) -> Self {
+impl<'a> Reader<'a> {
+    pub(super) fn new(environment: &'a Environment, now: SystemTime) -> Self {
         Self {
-            place: config.place.clone(),
-            file: file.to_owned(),
-            problem,
+            environment,
+            now,
+            warnings: Vec::new(),
+            problems: Vec::new(),
         }
     }
-}
 
-impl fmt::Display for KeyError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let file = self.file.display();
-        match &self.problem {
-            Problem::Unreadable(error) if error.kind() == io::ErrorKind::NotFound => {
-                write!(f, "{file}: no such file")
+    /// Since when the keys it reads are in use.
+    pub(super) fn now(&self) -> SystemTime {
+        self.now
+    }
+
+    pub(super) fn problem(&mut self, problem: KeyError) {
+        self.problems.push(problem);
+    }
+
+    /// Warnings, and problems.
+    pub(super) fn finish(self) -> (Vec<String>, Vec<KeyError>) {
+        (self.warnings, self.problems)
+    }
+
+    /// Reads a private key; a problem is kept.
+    pub(super) fn private_key(&mut self, config: &KeyConfig) -> Option<PrivateKey> {
+        let key = self.try_private_key(config);
+        key.map_err(|problem| self.problem(problem)).ok()
+    }
+
+    /// Reads a public key; a problem is kept.
+    pub(super) fn public_key(&mut self, config: &KeyConfig) -> Option<PublicKey> {
+        let bytes = self.bytes(config);
+        let key = bytes.and_then(|bytes| {
+            let key = PublicKey::parse(&bytes);
+            key.map_err(|error| fail(config, Problem::NoKey(error)))
+        });
+        key.map_err(|problem| self.problem(problem)).ok()
+    }
+
+    fn try_private_key(&mut self, config: &KeyConfig) -> Result<PrivateKey, KeyError> {
+        let passphrase = match &config.passphrase_file {
+            Some(file) => {
+                // Not shown when it is not there: it may be the passphrase itself, by mistake.
+                if !file.exists() {
+                    let name = "the file that passphrase_file names".to_owned();
+                    let missing = Problem::Unreadable(io::ErrorKind::NotFound.into());
+                    return Err(KeyError::new(config, name, missing));
+                }
+                self.look_at_permissions(config, file)?;
+                Some(line(&file_bytes(config, file)?))
             }
-            Problem::Unreadable(error) => write!(f, "{file}: cannot be read: {error}"),
-            Problem::Directory => write!(f, "{file}: is a directory; name the key file in it"),
-            Problem::TooLarge => write!(f, "{file}: over 64 KiB, so no key file"),
-            Problem::NoKey(error) => write!(f, "{file}: {error}"),
-            Problem::OwnPublicKey => write!(
-                f,
-                "{file}: this is the partner's own public key; Alipay+'s public key belongs here, \
-                 copy it from the Alipay+ console"
-            ),
+            None => None,
+        };
+        if let Source::File(file) = &config.source {
+            self.look_at_permissions(config, file)?;
         }
+        let bytes = self.bytes(config)?;
+        let passphrase = passphrase.as_ref().map(|secret| secret.as_slice());
+        let key = PrivateKey::parse(&bytes, passphrase);
+        key.map_err(|error| fail(config, Problem::NoKey(error)))
+    }
+
+    fn bytes(&self, config: &KeyConfig) -> Result<Secret, KeyError> {
+        match &config.source {
+            Source::File(file) => file_bytes(config, file),
+            Source::Variable(name) => {
+                let value = self.environment.variable(name);
+                let value = value.filter(|value| !value.is_empty());
+                let value = value.ok_or_else(|| fail(config, Problem::NoVariable))?;
+                Ok(Zeroizing::new(value.into_vec()))
+            }
+            Source::Descriptor(number) => {
+                // Opened by its name, as to take over a number would be `unsafe`; a pipe is the same
+                // pipe, and it is empty afterwards.
+                let file = PathBuf::from(format!("/dev/fd/{number}"));
+                let opened = File::open(file);
+                let bytes = opened.and_then(|opened| whole(opened, LARGEST));
+                let bytes = bytes.map_err(|error| fail(config, Problem::NotOpen(error)))?;
+                sized(bytes).ok_or_else(|| fail(config, Problem::TooLarge))
+            }
+        }
+    }
+
+    /// Refuses or reports a secret that others may read or write. One that is not there is reported
+    /// when it is read.
+    fn look_at_permissions(&mut self, config: &KeyConfig, file: &Path) -> Result<(), KeyError> {
+        let Ok(facts) = file.metadata() else {
+            return Ok(());
+        };
+        let mode = facts.permissions().mode() & 0o7777;
+        if mode & OF_OTHERS == 0 || !facts.is_file() {
+            return Ok(());
+        }
+        let name = named(file).into_owned();
+        if config.strict_permissions {
+            return Err(KeyError::new(config, name, Problem::Exposed(mode)));
+        }
+        let exposed = exposed(&name, mode);
+        self.warnings.push(format!(
+            "{}: {exposed}; chmod 600 it, or set strict_permissions to have such files refused",
+            config.place
+        ));
+        Ok(())
     }
 }
 
-impl Error for KeyError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        match &self.problem {
-            Problem::Unreadable(error) => Some(error),
-            Problem::NoKey(error) => Some(error),
-            Problem::Directory | Problem::TooLarge | Problem::OwnPublicKey => None,
-        }
-    }
+fn fail(config: &KeyConfig, problem: Problem) -> KeyError {
+    KeyError::new(config, config.source.to_string(), problem)
 }
 
-/// Reads a private key.
-pub(super) fn private_key(config: &KeyConfig) -> Result<PrivateKey, KeyError> {
-    let passphrase = match &config.passphrase_file {
-        Some(file) => Some(passphrase(&read(config, file)?)),
-        None => None,
-    };
-    let bytes = read(config, &config.file)?;
-    let passphrase = passphrase.as_ref().map(|secret| secret.as_slice());
-    PrivateKey::parse(&bytes, passphrase)
-        .map_err(|error| KeyError::new(config, &config.file, Problem::NoKey(error)))
-}
-
-/// Reads a public key.
-pub(super) fn public_key(config: &KeyConfig) -> Result<PublicKey, KeyError> {
-    let bytes = read(config, &config.file)?;
-    PublicKey::parse(&bytes)
-        .map_err(|error| KeyError::new(config, &config.file, Problem::NoKey(error)))
-}
-
-/// A file with a secret; its bytes are overwritten when dropped.
-fn read(config: &KeyConfig, file: &Path) -> Result<Zeroizing<Vec<u8>>, KeyError> {
-    let fail = |problem| KeyError::new(config, file, problem);
+fn file_bytes(config: &KeyConfig, file: &Path) -> Result<Secret, KeyError> {
+    let fail = |problem| KeyError::new(config, named(file).into_owned(), problem);
     let opened = File::open(file).map_err(|error| fail(Problem::Unreadable(error)))?;
     let facts = opened
         .metadata()
@@ -113,20 +151,25 @@ fn read(config: &KeyConfig, file: &Path) -> Result<Zeroizing<Vec<u8>>, KeyError>
     if facts.is_dir() {
         return Err(fail(Problem::Directory));
     }
+    let bytes = whole(opened, LARGEST).map_err(|error| fail(Problem::Unreadable(error)))?;
+    sized(bytes).ok_or_else(|| fail(Problem::TooLarge))
+}
+
+/// At most one byte over `most`.
+fn whole(from: impl Read, most: u64) -> io::Result<Secret> {
     // One buffer of the full size: growing would leave copies of the key behind.
     let mut bytes = Zeroizing::new(Vec::with_capacity(64 * 1024 + 1));
-    opened
-        .take(LARGEST_KEY_FILE + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|error| fail(Problem::Unreadable(error)))?;
-    if u64::try_from(bytes.len()).is_ok_and(|length| length > LARGEST_KEY_FILE) {
-        return Err(fail(Problem::TooLarge));
-    }
+    from.take(most + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
-/// A passphrase file without the line end an editor adds.
-fn passphrase(bytes: &[u8]) -> Zeroizing<Vec<u8>> {
+fn sized(bytes: Secret) -> Option<Secret> {
+    let fits = u64::try_from(bytes.len()).is_ok_and(|length| length <= LARGEST);
+    fits.then_some(bytes)
+}
+
+/// A passphrase or PIN without the line end an editor adds.
+fn line(bytes: &[u8]) -> Secret {
     let bytes = bytes.strip_suffix(b"\n").unwrap_or(bytes);
     Zeroizing::new(bytes.strip_suffix(b"\r").unwrap_or(bytes).to_vec())
 }

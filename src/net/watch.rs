@@ -3,7 +3,8 @@
 //! Asks for each file's facts at an interval, one `stat` each, and follows links: a rename, a write in
 //! place and the swap of a `..data` link above the file (Kubernetes) all change them. Notification by
 //! the kernel (inotify) would miss links swapped further up, and network file systems. Refuses to know
-//! what the files are for. Used for the certificate of a listener; made for anything that is reloaded.
+//! what the files are for. Used for the certificate
+//! of a listener, for keys and for the configuration.
 
 use std::fs;
 use std::io;
@@ -19,10 +20,9 @@ use super::drain::{Drain, Phase};
 use crate::task;
 
 /// Files as they were when last looked at.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Watch {
     files: Vec<PathBuf>,
-    every: Duration,
     seen: Vec<Result<Facts, io::ErrorKind>>,
 }
 
@@ -41,19 +41,31 @@ struct Facts {
 impl Watch {
     /// Looks at the files for the first time. To be made before they are read, so that no change in
     /// between is lost.
-    pub fn new(files: Vec<PathBuf>, every: Duration) -> Self {
+    pub fn new(files: Vec<PathBuf>) -> Self {
         let seen = look(&files);
-        Self { files, every, seen }
+        Self { files, seen }
+    }
+
+    /// Looks at further files for the first time.
+    pub fn add(&mut self, files: Vec<PathBuf>) {
+        self.seen.extend(look(&files));
+        self.files.extend(files);
+    }
+
+    /// Whether any of the files changed, appeared or went since the last look.
+    pub fn is_changed(&mut self) -> bool {
+        let now = look(&self.files);
+        now != std::mem::replace(&mut self.seen, now.clone())
     }
 
     /// Calls `changed` after each interval in which any of the files changed, appeared or went, until
     /// the drain closes. What changes during the call is noticed after it.
-    pub async fn run<F, Reaction>(mut self, drain: Drain, mut changed: F)
+    pub async fn run<F, Reaction>(mut self, every: Duration, drain: Drain, mut changed: F)
     where
         F: FnMut() -> Reaction,
         Reaction: Future<Output = ()>,
     {
-        let mut ticks = interval(self.every);
+        let mut ticks = interval(every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut closing = pin!(drain.reached(Phase::Closing));
         loop {
@@ -62,15 +74,16 @@ impl Watch {
                 () = &mut closing => return,
                 _instant = ticks.tick() => {}
             }
-            if self.is_changed().await {
+            if self.is_changed_aside().await {
                 changed().await;
             }
         }
     }
 
-    async fn is_changed(&mut self) -> bool {
+    /// The same as [`Self::is_changed`], away from the threads that serve, as a network file system may
+    /// keep its caller waiting. May be given up at any time.
+    pub async fn is_changed_aside(&mut self) -> bool {
         let files = self.files.clone();
-        // Aside, as a network file system may keep its caller waiting.
         match task::aside(move || look(&files)).await {
             Ok(now) if now == self.seen => false,
             Ok(now) => {
@@ -123,10 +136,10 @@ mod tests {
 
     impl Watched {
         fn new(file: PathBuf) -> Self {
-            let watch = Watch::new(vec![file], EVERY);
+            let watch = Watch::new(vec![file]);
             let (calls, drain) = (Arc::new(AtomicUsize::new(0)), Drain::new());
             let counter = Arc::clone(&calls);
-            let task = task::spawn(watch.run(drain.clone(), move || {
+            let task = task::spawn(watch.run(EVERY, drain.clone(), move || {
                 counter.fetch_add(1, Ordering::SeqCst);
                 std::future::ready(())
             }));
@@ -170,11 +183,11 @@ mod tests {
     async fn a_change_between_the_first_look_and_the_start_is_not_lost() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("tls");
-        let watch = Watch::new(vec![file.clone()], EVERY);
+        let watch = Watch::new(vec![file.clone()]);
         fs::write(&file, "there").unwrap();
         let (sender, receiver) = tokio::sync::oneshot::channel();
         let mut sender = Some(sender);
-        task::spawn(watch.run(Drain::new(), move || {
+        task::spawn(watch.run(EVERY, Drain::new(), move || {
             let sender = sender.take();
             async move {
                 let _told = sender.map(|sender| sender.send(()));

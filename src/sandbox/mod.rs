@@ -12,6 +12,7 @@ pub mod notify;
 pub mod payments;
 pub mod server;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -38,6 +39,7 @@ pub use server::{StartError, Started, start};
 use self::payments::{Ledger, refused};
 use crate::clock::Clock;
 use crate::http::body::{self, Body, Budget, full};
+use crate::live::Live;
 use crate::net::serve::Service;
 
 /// How far a request's time may be from ours.
@@ -50,9 +52,9 @@ const REQUEST_LIMIT: usize = 4 << 20;
 pub struct Config {
     /// The one partner it knows.
     pub client_id: ClientId,
-    /// The partner's public key.
+    /// The partner's public key to begin with.
     pub partner_key: PublicKey,
-    /// Its own private key.
+    /// Its own private key to begin with.
     pub key: PrivateKey,
     /// The version of both keys.
     pub key_version: KeyVersion,
@@ -87,9 +89,17 @@ pub struct Sandbox {
     inner: Arc<Inner>,
 }
 
+/// The keys of the moment.
+#[derive(Debug)]
+struct Keys {
+    partner: BTreeMap<KeyVersion, PublicKey>,
+    own: (KeyVersion, PrivateKey),
+}
+
 #[derive(Debug)]
 struct Inner {
     config: Config,
+    keys: Live<Keys>,
     stranger: PrivateKey,
     ledger: Mutex<Ledger>,
     seen: Mutex<Vec<Seen>>,
@@ -106,8 +116,13 @@ impl Sandbox {
     pub fn new(config: Config, stranger: PrivateKey) -> Result<Self, prometheus::Error> {
         // Shown nowhere: the sandbox has no metrics.
         let gauge = IntGauge::new("sandbox_buffered_bytes", "Bytes of bodies held.")?;
+        let keys = Keys {
+            partner: BTreeMap::from([(config.key_version, config.partner_key.clone())]),
+            own: (config.key_version, config.key.clone()),
+        };
         let inner = Inner {
             config,
+            keys: Live::new(keys),
             stranger,
             ledger: Mutex::default(),
             seen: Mutex::default(),
@@ -118,6 +133,11 @@ impl Sandbox {
         Ok(Self {
             inner: Arc::new(inner),
         })
+    }
+
+    /// Knows these keys of the partner from now on, and signs with the own one, each with its version.
+    pub fn rotate(&self, partner: BTreeMap<KeyVersion, PublicKey>, own: (KeyVersion, PrivateKey)) {
+        self.inner.keys.replace(Keys { partner, own });
     }
 
     /// How many requests have arrived whole.
@@ -207,9 +227,10 @@ impl Sandbox {
         if credentials.client_id != config.client_id {
             return Err(refused("INVALID_CLIENT", "no such client"));
         }
-        if credentials.signature.key_version != config.key_version {
+        let keys = self.inner.keys.now();
+        let Some(key) = keys.partner.get(&credentials.signature.key_version) else {
             return Err(refused("KEY_NOT_FOUND", "no key of that version"));
-        }
+        };
         if credentials.time.skew(config.clock.now()) > MAX_SKEW {
             return Err(refused(
                 "INVALID_SIGNATURE",
@@ -223,7 +244,7 @@ impl Sandbox {
             time: &credentials.time,
             body,
         };
-        verify(&config.partner_key, &content, &credentials.signature.value)
+        verify(key, &content, &credentials.signature.value)
             .map_err(|error| refused("INVALID_SIGNATURE", &error.to_string()))
     }
 
@@ -241,13 +262,15 @@ impl Sandbox {
         } else {
             plain
         };
+        let keys = self.inner.keys.now();
+        let (key_version, key) = &keys.own;
         let mut signing = Signing {
             method,
             uri,
             client_id: self.inner.config.client_id.clone(),
             time: Timestamp::at(self.inner.config.clock.now(), Offset::UTC),
-            key: &self.inner.config.key,
-            key_version: self.inner.config.key_version,
+            key,
+            key_version: *key_version,
         };
         if let Some(fault) = fault {
             fault.before(&mut signing, &self.inner.stranger);

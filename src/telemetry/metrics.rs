@@ -50,6 +50,8 @@ pub struct Metrics {
     pub key_info: IntGaugeVec,
     /// When each key was loaded.
     pub key_loaded: GaugeVec,
+    /// Messages that verified with a key that is not the newest of their identity.
+    pub older_key_uses: IntCounterVec,
     /// Reloads of what was changed on disk, by [`Reload`] and result; counted by
     /// [`Metrics::reloaded`].
     pub reloads: IntCounterVec,
@@ -153,6 +155,11 @@ impl Metrics {
                 "countersign_key_loaded_timestamp_seconds",
                 "When the key was loaded, in seconds since the epoch.",
                 &["client_id", "use", "key_version", "fingerprint"],
+            )?,
+            older_key_uses: table.counters(
+                "countersign_older_key_uses_total",
+                "Messages of the gateway that verified with an older key than the newest of their identity.",
+                &["direction", "client_id", "key_version"],
             )?,
             reloads: table.counters(
                 "countersign_reloads_total",

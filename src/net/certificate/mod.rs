@@ -84,7 +84,7 @@ impl Served {
             .into_iter()
             .chain(clients);
         let files = sources.map(|source| source.file.clone()).collect();
-        let watch = Watch::new(files, config.reload_interval);
+        let watch = Watch::new(files);
         let loaded = load::all(config, clock)?;
         if let Some(why) = loaded.out_of_time(clock.now()) {
             warn!(file = %config.certificate.file.display(), "the certificate {why}");
@@ -126,6 +126,7 @@ impl Served {
         expiry.set(seconds(loaded.to));
         metrics.can_reload(Reload::IngressCertificate);
         let tls = Tls::new(loaded.settings).counted(listener, metrics);
+        let every = config.reload_interval;
         let (shown, metrics) = (tls.clone(), metrics.clone());
         let reload = move || {
             let (config, clock) = (config.clone(), clock.clone());
@@ -140,7 +141,7 @@ impl Served {
                 metrics.reloaded(Reload::IngressCertificate, ok);
             }
         };
-        drop(task::spawn(watch.run(drain, reload)));
+        drop(task::spawn(watch.run(every, drain, reload)));
         tls
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -38,6 +39,9 @@ impl Files {
             gateway,
         };
         files.write("partner.pem", files.partner.to_pkcs8_pem().as_bytes());
+        // As a careful operator keeps it: otherwise each start has a line about it.
+        let own = fs::Permissions::from_mode(0o600);
+        fs::set_permissions(files.path("partner.pem"), own).unwrap();
         files.write(
             "partner.pub.pem",
             files.partner.public_key().to_spki_pem().as_bytes(),
@@ -134,9 +138,14 @@ impl World {
     /// A sidecar in front of something else.
     pub async fn before(upstream: &str, route: &str, rest: &str) -> Self {
         let files = Files::new();
-        let clock = held();
         let file = files.config(upstream, route, rest);
-        let running = start(&file, clock.clone()).await;
+        Self::of(files, &file).await
+    }
+
+    /// A sidecar with that configuration, which says where the gateway is.
+    pub async fn of(files: Files, file: &Path) -> Self {
+        let clock = held();
+        let running = start(file, clock.clone()).await;
         let egress = running.egress[0];
         Self {
             running,

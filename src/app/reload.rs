@@ -1,0 +1,330 @@
+//! Takes over what changed on disk, or nothing of it: the configuration's routes and identities, and all
+//! keys.
+//!
+//! Everything is read and checked anew before anything is replaced; then all rooms get it at once, and
+//! exchanges that have begun go on with what they began with. What cannot be used, or could only be half
+//! used, changes nothing: the last good state stays, readiness too, with a log line for each problem.
+//! It is tried again, silently, until the files are right.
+
+use std::path::PathBuf;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::Notify;
+use tokio::time::{Interval, MissedTickBehavior, interval};
+use tracing::{info, warn};
+
+use super::prepared::load_keys;
+use super::summary;
+use crate::clock::Clock;
+use crate::config::{self, Config, Loaded};
+use crate::ingress::Guard;
+use crate::keys::{Environment, KeyFacts, Keyring};
+use crate::live::Live;
+use crate::net::drain::{Drain, Phase};
+use crate::net::watch::Watch;
+use crate::telemetry::Metrics;
+use crate::telemetry::metrics::Reload;
+use crate::{admin, egress, ingress, task};
+
+/// How often files that change while they are read are read again at once.
+const TRIES: usize = 5;
+
+/// Asks for a reload now, as SIGHUP does; clones ask the same process.
+#[derive(Clone, Debug, Default)]
+pub struct Trigger(Arc<Notify>);
+
+impl Trigger {
+    /// Asks; one that is under way is followed by another.
+    pub fn reload(&self) {
+        self.0.notify_one();
+    }
+}
+
+/// What a reload replaces; clones are the same.
+#[derive(Clone)]
+pub(super) struct Targets {
+    pub(super) egress: Option<Live<egress::Rules>>,
+    pub(super) ingress: Option<(Live<ingress::Rules>, Arc<Guard>)>,
+    pub(super) shown: Live<admin::Shown>,
+}
+
+impl Targets {
+    /// What the rooms begin with.
+    pub(super) fn new(state: &State, now: SystemTime) -> Self {
+        let egress = state.config.egress.as_ref();
+        let ingress = state.config.ingress.as_ref();
+        let guard = |config: &ingress::Config| Arc::new(Guard::new(config.routes.window(), now));
+        Self {
+            egress: egress.map(|config| Live::new(state.egress(config))),
+            ingress: ingress.map(|config| (Live::new(state.ingress(config)), guard(config))),
+            shown: Live::new(state.shown()),
+        }
+    }
+
+    /// Gives the rooms another state.
+    fn replace(&self, state: &State) {
+        if let (Some(live), Some(config)) = (&self.egress, &state.config.egress) {
+            live.replace(state.egress(config));
+        }
+        if let (Some((live, guard)), Some(config)) = (&self.ingress, &state.config.ingress) {
+            guard.remember_for(config.routes.window());
+            live.replace(state.ingress(config));
+        }
+        self.shown.replace(state.shown());
+    }
+}
+
+impl State {
+    fn egress(&self, config: &egress::Config) -> egress::Rules {
+        egress::Rules {
+            config: config.clone(),
+            keyring: Arc::clone(&self.keyring),
+        }
+    }
+
+    fn ingress(&self, config: &ingress::Config) -> ingress::Rules {
+        ingress::Rules {
+            routes: config.routes.clone(),
+            keyring: Arc::clone(&self.keyring),
+        }
+    }
+
+    fn shown(&self) -> admin::Shown {
+        let mut summary = summary::lines(&self.config);
+        summary.extend(self.fixed_lines.iter().cloned());
+        admin::Shown {
+            keyring: Arc::clone(&self.keyring),
+            summary,
+        }
+    }
+}
+
+/// What was good the last time.
+#[derive(Clone, Debug)]
+pub(super) struct State {
+    pub(super) file: Option<PathBuf>,
+    pub(super) text: String,
+    pub(super) config: Config,
+    pub(super) keyring: Arc<Keyring>,
+    /// What the summary says besides: it never changes.
+    pub(super) fixed_lines: Vec<String>,
+}
+
+/// Watches the files and reloads.
+pub(super) struct Reloader {
+    pub(super) state: State,
+    pub(super) targets: Targets,
+    pub(super) watch: Watch,
+    pub(super) trigger: Trigger,
+    pub(super) clock: Clock,
+    pub(super) metrics: Metrics,
+    /// What was wrong the last time, to be told once.
+    pub(super) failed: Vec<String>,
+}
+
+/// What was read.
+struct Read {
+    loaded: Result<State, Vec<String>>,
+    /// Follows the files that were read, from just before they were.
+    watch: Watch,
+    /// Whether it is the configuration's text that differs, or only what it names.
+    what: Reload,
+}
+
+impl Reloader {
+    /// Reloads whenever the files change or somebody asks, until the drain closes.
+    pub(super) async fn run(mut self, drain: Drain) {
+        for what in [Reload::Config, Reload::Keys] {
+            self.metrics.can_reload(what);
+        }
+        let mut ticks = self.state.config.reload_interval.map(ticks);
+        let mut closing = pin!(drain.reached(Phase::Closing));
+        loop {
+            let asked = tokio::select! {
+                biased;
+                () = &mut closing => return,
+                () = self.trigger.0.notified() => true,
+                () = tick(&mut ticks) => false,
+            };
+            let due = asked || !self.failed.is_empty() || self.watch.is_changed_aside().await;
+            if asked {
+                info!("asked to reload");
+            }
+            if due {
+                self.reload(asked).await;
+            }
+        }
+    }
+
+    async fn reload(&mut self, asked: bool) {
+        let (state, now) = (self.state.clone(), self.clock.now());
+        let read = match task::aside(move || read(&state, now)).await {
+            Ok(read) => read,
+            Err(error) => {
+                warn!(%error, "not reloaded");
+                return;
+            }
+        };
+        self.watch = read.watch;
+        match read.loaded {
+            Ok(state) => {
+                self.failed.clear();
+                self.metrics.reloaded(read.what, true);
+                self.take_over(state);
+            }
+            Err(problems) => {
+                // A person who asked is answered, the files' silent repetition is not.
+                if asked || problems != self.failed {
+                    self.metrics.reloaded(read.what, false);
+                    for reason in &problems {
+                        warn!(
+                            reason,
+                            "not reloaded, the last good configuration and keys stay"
+                        );
+                    }
+                }
+                self.failed = problems;
+            }
+        }
+    }
+
+    fn take_over(&mut self, state: State) {
+        // Shown before they are used: a signature never has a fingerprint that is not to be found.
+        state
+            .keyring
+            .publish(&self.metrics, Some(&self.state.keyring));
+        self.targets.replace(&state);
+        tell(&self.state.keyring, &state.keyring);
+        self.state = state;
+    }
+}
+
+/// Reads everything again. Files that change meanwhile are read once more, so that no two of them are of
+/// different times.
+fn read(state: &State, now: SystemTime) -> Read {
+    let mut read = read_once(state, now);
+    for _ in 0..TRIES {
+        if !read.watch.is_changed() {
+            return read;
+        }
+        read = read_once(state, now);
+    }
+    let problem = "the files change again and again while they are read".to_owned();
+    read.loaded = Err(vec![problem]);
+    read
+}
+
+fn read_once(state: &State, now: SystemTime) -> Read {
+    let environment = &state.config.keys.environment;
+    let Loaded {
+        config,
+        mut problems,
+        file,
+        text,
+        mut watch,
+    } = again(state, environment);
+    let what = if text == state.text {
+        Reload::Keys
+    } else {
+        Reload::Config
+    };
+    let Some(config) = config else {
+        watch.add(state.config.keys.files());
+        return Read {
+            loaded: Err(problems),
+            watch,
+            what,
+        };
+    };
+    problems.extend(unreachable(&state.config, &config));
+    watch.add(config.keys.files());
+    let keyring = load_keys(&config, Some(&state.keyring), now, &mut problems);
+    let loaded = match keyring {
+        Some(keyring) if problems.is_empty() => Ok(State {
+            file,
+            text,
+            config,
+            keyring: Arc::new(keyring),
+            fixed_lines: state.fixed_lines.clone(),
+        }),
+        _ => Err(problems),
+    };
+    Read {
+        loaded,
+        watch,
+        what,
+    }
+}
+
+/// The configuration as its file says now; without a file as it was.
+fn again(state: &State, environment: &Environment) -> Loaded {
+    match &state.file {
+        Some(file) => config::load(file).with_environment(environment),
+        None => Loaded::from(state.config.clone()),
+    }
+}
+
+/// What a running process cannot take over.
+fn unreachable(now: &Config, next: &Config) -> Option<String> {
+    let keys = now.needs_restart(next);
+    (!keys.is_empty()).then(|| {
+        format!(
+            "{}: a change of {} needs a restart",
+            next.source,
+            keys.join(", ")
+        )
+    })
+}
+
+/// Says which keys came and went, and what looks like a mistake.
+fn tell(before: &Keyring, now: &Keyring) {
+    let (old, new) = (before.facts(), now.facts());
+    let same = |one: &KeyFacts, other: &KeyFacts| one.to_string() == other.to_string();
+    let place = |one: &KeyFacts, other: &KeyFacts| {
+        (&one.client_id, one.usage, one.key_version)
+            == (&other.client_id, other.usage, other.key_version)
+    };
+    info!(keys = new.len(), "reloaded");
+    for key in new
+        .iter()
+        .filter(|key| !old.iter().any(|one| same(one, key)))
+    {
+        info!(key = %key, "key in use");
+        let replaced = old.iter().find(|one| place(one, key));
+        if replaced.is_some_and(|one| one.public != key.public) {
+            warn!(
+                key = %key,
+                "another key came under the same key version; a new key should get a version of its \
+                 own, or peers cannot tell which one was meant"
+            );
+        }
+    }
+    for key in old
+        .iter()
+        .filter(|key| !new.iter().any(|one| same(one, key)))
+    {
+        info!(key = %key, "key no longer in use");
+    }
+    let fresh = |warning: &&String| !before.warnings().contains(warning);
+    for warning in now.warnings().iter().filter(fresh) {
+        warn!("{warning}");
+    }
+}
+
+fn ticks(every: Duration) -> Interval {
+    let mut ticks = interval(every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}
+
+/// Never, where nothing is looked at by itself.
+async fn tick(ticks: &mut Option<Interval>) {
+    match ticks {
+        Some(ticks) => {
+            ticks.tick().await;
+        }
+        None => std::future::pending().await,
+    }
+}
