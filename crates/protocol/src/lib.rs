@@ -72,6 +72,6 @@ pub use crate::{
 pub use crate::{
     explain::{Explanation, Question, explain},
     key::{Fingerprint, KeyError, PrivateKey, PublicKey},
-    sign::{SignError, sign},
+    sign::{SignError, digest_info, sign},
     verify::{VerifyError, verify},
 };

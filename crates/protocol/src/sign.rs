@@ -2,15 +2,27 @@
 //!
 //! Deterministic: the same key and content always give the same bytes. It costs one private RSA
 //! operation, a quarter of a millisecond or more, so callers on an event loop may want it elsewhere.
+//!
+//! A key that is kept in a token signs the [`digest_info`] of a content: the body never leaves the
+//! process, and the token needs to know no more than the raw operation.
 
 use std::{error::Error, fmt};
 
-use openssl::{error::ErrorStack, hash::MessageDigest, rsa::Padding, sign::Signer};
+use openssl::{error::ErrorStack, hash::MessageDigest, rsa::Padding, sha::Sha256, sign::Signer};
 
 use crate::{
     content::{Content, ContentError},
     key::PrivateKey,
 };
+
+/// How many bytes [`digest_info`] returns.
+pub const DIGEST_INFO: usize = 51;
+
+/// What stands before a SHA-256 digest in its `DigestInfo` (RFC 8017, section 9.2, note 1).
+const SHA_256: [u8; 19] = [
+    0x30, 0x31, 0x30, 0x0d, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x01, 0x05,
+    0x00, 0x04, 0x20,
+];
 
 /// Why a content was not signed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +38,23 @@ pub enum SignError {
 pub fn sign(key: &PrivateKey, content: &Content<'_>) -> Result<Vec<u8>, SignError> {
     content.check().map_err(SignError::Content)?;
     rsa_sha256(key, &content.pieces()).or(Err(SignError::Rsa))
+}
+
+/// What a token signs with the plain RSASSA-PKCS1-v1_5 operation (`CKM_RSA_PKCS`) to make the signature
+/// [`sign`] would make: the DER `DigestInfo` of the content's SHA-256 digest.
+///
+/// # Errors
+/// When the content is ambiguous.
+pub fn digest_info(content: &Content<'_>) -> Result<[u8; DIGEST_INFO], ContentError> {
+    content.check()?;
+    let mut digest = Sha256::new();
+    for piece in content.pieces() {
+        digest.update(piece);
+    }
+    let mut info = [0; DIGEST_INFO];
+    let bytes = SHA_256.into_iter().chain(digest.finish());
+    info.iter_mut().zip(bytes).for_each(|(to, from)| *to = from);
+    Ok(info)
 }
 
 pub(crate) fn rsa_sha256(key: &PrivateKey, pieces: &[&[u8]]) -> Result<Vec<u8>, ErrorStack> {

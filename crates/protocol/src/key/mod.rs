@@ -164,6 +164,14 @@ impl PublicKey {
         })
     }
 
+    /// The key of a modulus and a public exponent, big endian, as tokens show them.
+    pub fn from_components(modulus: &[u8], exponent: &[u8]) -> Result<Self, KeyError> {
+        let modulus = BigNum::from_slice(modulus).map_err(damaged)?;
+        let exponent = BigNum::from_slice(exponent).map_err(damaged)?;
+        let rsa = Rsa::from_public_components(modulus, exponent).and_then(PKey::from_rsa);
+        Self::checked(rsa.map_err(damaged)?)
+    }
+
     /// The length of the modulus.
     pub fn bits(&self) -> u32 {
         self.bits

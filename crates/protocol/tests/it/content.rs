@@ -3,7 +3,7 @@
 use countersign_protocol::{
     ClientId,
     ClientIdError::{Empty, ForbiddenCharacter, TooLong},
-    Content, ContentError, SignError, Timestamp, VerifyError, sign, verify,
+    Content, ContentError, SignError, Timestamp, VerifyError, digest_info, sign, verify,
 };
 
 use crate::vectors::SIGNING;
@@ -100,6 +100,7 @@ fn refuses_to_sign_what_could_be_read_in_two_ways() {
             Err(SignError::Content(expected)),
             "{label}"
         );
+        assert_eq!(digest_info(&content), Err(expected), "{label}");
         let verdict = verify(&key.public_key(), &content, &[0; 256]);
         assert_eq!(verdict, Err(VerifyError::Content(expected)), "{label}");
     }

@@ -81,6 +81,52 @@ fn reads_public_keys_in_every_form() {
 }
 
 #[test]
+fn a_modulus_and_an_exponent_are_the_key_a_file_would_hold() {
+    let rsa = KEY.rsa().unwrap();
+    let (modulus, exponent) = (rsa.n().to_vec(), rsa.e().to_vec());
+    let key = PublicKey::from_components(&modulus, &exponent).unwrap();
+    let expected = SIGNING.public("merchant");
+    assert_eq!(key, expected);
+    assert_eq!(key.fingerprint(), expected.fingerprint());
+    let padded = |number: &[u8]| [&[0, 0], number].concat();
+    let again = PublicKey::from_components(&padded(&modulus), &padded(&exponent));
+    assert_eq!(again, Ok(expected));
+}
+
+#[test]
+fn refuses_components_as_it_refuses_files() {
+    let rsa = KEY.rsa().unwrap();
+    let (modulus, exponent) = (rsa.n().to_vec(), rsa.e().to_vec());
+    let mut even = modulus.clone();
+    even[255] &= 0xfe;
+    let mut long = vec![0; 2049];
+    (long[0], long[2048]) = (1, 1);
+    let rows: [(&str, &[u8], &[u8], KeyError); 7] = [
+        ("no modulus", &[], &exponent, KeyError::TooShort { bits: 0 }),
+        (
+            "a short modulus",
+            &modulus[1..],
+            &exponent,
+            KeyError::TooShort { bits: 2040 },
+        ),
+        (
+            "a long modulus",
+            &long,
+            &exponent,
+            KeyError::TooLong { bits: 16_385 },
+        ),
+        ("an even modulus", &even, &exponent, KeyError::Degenerate),
+        ("no exponent", &modulus, &[], KeyError::Degenerate),
+        ("exponent 1", &modulus, &[1], KeyError::Degenerate),
+        ("an even exponent", &modulus, &[2], KeyError::Degenerate),
+    ];
+    for (label, modulus, exponent, error) in rows {
+        let refused = PublicKey::from_components(modulus, exponent);
+        assert_eq!(refused, Err(error), "{label}");
+    }
+}
+
+#[test]
 fn opens_encrypted_keys_with_the_passphrase() {
     for (label, bytes) in forms::encrypted(&KEY) {
         let key = PrivateKey::parse(&bytes, Some(PASSPHRASE));

@@ -5,9 +5,9 @@ use std::{collections::BTreeMap, sync::LazyLock};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use countersign_protocol::{
     ClientId, ClientIdError, Content, KeyVersion, PrivateKey, PublicKey, Signature, TimeError,
-    Timestamp, sign, verify,
+    Timestamp, digest_info, sign, verify,
 };
-use openssl::sha::sha256;
+use openssl::{pkey::PKey, rsa::Padding, sha::sha256};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -144,6 +144,25 @@ fn builds_the_signed_bytes_of_every_vector() {
 fn signs_every_vector_to_the_same_bytes() {
     each(|vector, content| {
         let signature = sign(&SIGNING.private(&vector.key), content).unwrap();
+        assert_eq!(
+            STANDARD.encode(signature),
+            vector.signature_base64,
+            "{}",
+            vector.id
+        );
+    });
+}
+
+/// As a token does it, which sees no more than 51 bytes.
+#[test]
+fn a_raw_operation_over_the_digest_info_gives_the_same_signature() {
+    each(|vector, content| {
+        let pem = SIGNING.keys[&vector.key].pkcs8_pem.as_bytes();
+        let rsa = PKey::private_key_from_pem(pem).unwrap().rsa().unwrap();
+        let mut signature = vec![0; rsa.size() as usize];
+        let info = digest_info(content).unwrap();
+        rsa.private_encrypt(&info, &mut signature, Padding::PKCS1)
+            .unwrap();
         assert_eq!(
             STANDARD.encode(signature),
             vector.signature_base64,
