@@ -1,10 +1,11 @@
-//! The only place that starts a task.
+//! The only place that starts a task or a thread.
 //!
 //! Everything that runs beside its caller is started here, so that a search for `spawn` finds all of
 //! it. A task that panics ends alone; nothing waits for it for ever, as all state is given back by
 //! `Drop`.
 
 use std::future::Future;
+use std::io;
 
 use tokio::task::{JoinError, JoinHandle};
 
@@ -31,6 +32,16 @@ where
     F: FnOnce() -> T + Send + 'static,
 {
     tokio::task::spawn_blocking(work).await
+}
+
+/// Runs work on a thread of its own, for calls into foreign code that may block for ever. Nobody waits
+/// for its end.
+///
+/// # Errors
+/// When the system gives no thread.
+pub fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    let builder = std::thread::Builder::new().name(name.to_owned());
+    builder.spawn(work).map(drop)
 }
 
 /// Lets hyper start its connection tasks through [`spawn`].

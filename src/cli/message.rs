@@ -15,6 +15,7 @@ use super::Failure;
 use super::output::say;
 use crate::clock::Clock;
 use crate::keys::named;
+use crate::keys::token::{self, TokenKey};
 
 /// The message that is signed.
 #[derive(Args, Debug)]
@@ -68,11 +69,13 @@ pub struct Sign {
     #[command(flatten)]
     message: Message,
     /// The signer's private key.
-    #[arg(long, value_name = "FILE")]
-    private_key: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "pkcs11_module")]
+    private_key: Option<PathBuf>,
     /// A file with the passphrase of an encrypted key.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", requires = "private_key")]
     passphrase_file: Option<PathBuf>,
+    #[command(flatten)]
+    token: InToken,
     /// The Request-Time or Response-Time [default: now]
     #[arg(long)]
     time: Option<String>,
@@ -84,12 +87,6 @@ pub struct Sign {
 impl Sign {
     /// Signs.
     pub(super) fn execute(self) -> Result<(), Failure> {
-        let passphrase = self.passphrase_file.as_deref().map(read_file).transpose()?;
-        let passphrase = passphrase.map(Zeroizing::new);
-        let bytes = Zeroizing::new(read_file(&self.private_key)?);
-        let secret = passphrase.as_ref().map(|bytes| bytes.trim_ascii_end());
-        let key =
-            PrivateKey::parse(&bytes, secret).map_err(|error| in_file(&self.private_key, error))?;
         let time = match &self.time {
             Some(text) => {
                 Timestamp::parse(text).map_err(|e| Failure::usage(format!("--time: {e}")))?
@@ -97,12 +94,62 @@ impl Sign {
             None => Timestamp::at(Clock::system().now(), Offset::UTC),
         };
         let body = self.message.read_body()?;
-        let value = sign(&key, &self.message.content(&time, &body)).map_err(Failure::other)?;
+        let value = self.signature(&self.message.content(&time, &body))?;
         say(Signature {
             key_version: self.key_version,
             value,
         });
         Ok(())
+    }
+
+    fn signature(&self, content: &Content<'_>) -> Result<Vec<u8>, Failure> {
+        let Some(file) = &self.private_key else {
+            return self.token.signature(content);
+        };
+        let passphrase = self.passphrase_file.as_deref().map(read_file).transpose()?;
+        let passphrase = passphrase.map(Zeroizing::new);
+        let bytes = Zeroizing::new(read_file(file)?);
+        let secret = passphrase.as_ref().map(|bytes| bytes.trim_ascii_end());
+        let key = PrivateKey::parse(&bytes, secret).map_err(|error| in_file(file, error))?;
+        sign(&key, content).map_err(Failure::other)
+    }
+}
+
+/// A private key in a PKCS#11 token, in place of a file.
+#[derive(Args, Debug)]
+struct InToken {
+    /// The PKCS#11 module of the token the private key is in.
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with = "private_key",
+        requires_all = ["token_label", "key_label"]
+    )]
+    pkcs11_module: Option<PathBuf>,
+    /// The token's label.
+    #[arg(long, value_name = "LABEL", requires = "pkcs11_module")]
+    token_label: Option<String>,
+    /// The key's label.
+    #[arg(long, value_name = "LABEL", requires = "pkcs11_module")]
+    key_label: Option<String>,
+    /// A file with the PIN; without it nobody is logged in.
+    #[arg(long, value_name = "FILE", requires = "pkcs11_module")]
+    pin_file: Option<PathBuf>,
+}
+
+impl InToken {
+    fn signature(&self, content: &Content<'_>) -> Result<Vec<u8>, Failure> {
+        let key = TokenKey::open(&token::Config {
+            module: self.pkcs11_module.clone().unwrap_or_default(),
+            token_label: self.token_label.clone().unwrap_or_default(),
+            key_label: self.key_label.clone().unwrap_or_default(),
+            pin_file: self.pin_file.clone(),
+            sessions: 1,
+        });
+        let key = key.map_err(Failure::usage)?;
+        super::runtime()?
+            .block_on(key.sign(content))
+            .map_err(Failure::other)
     }
 }
 

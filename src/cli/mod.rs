@@ -22,6 +22,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::keys::token;
+
 /// Signing and verification sidecar for the Alipay+ and Antom message protocol.
 #[derive(Debug, Parser)]
 #[command(name = "countersign", version, max_term_width = 100)]
@@ -93,6 +95,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Shutdown(command) => command.execute(),
         Command::Redirect(command) => command.execute(),
     };
+    // Every key is dropped by now.
+    token::finish();
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Usage(lines)) => {

@@ -9,6 +9,7 @@ mod error;
 mod facts;
 mod identity;
 mod source;
+pub mod token;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
