@@ -9,7 +9,7 @@ use countersign_protocol::{KeyVersion, Offset};
 
 use super::document::{Map, Node, Problems};
 use super::{path, values};
-use crate::keys::{Config, IdentityConfig, KeyConfig, Source};
+use crate::keys::{Config, IdentityConfig, KeyConfig, Source, token};
 
 /// Reads the section.
 pub fn read(map: &mut Map, folder: &Path, problems: &mut Problems) -> Config {
@@ -108,7 +108,7 @@ fn key(
 ) -> Option<KeyConfig> {
     let place = node.place.clone();
     let mut section = node.map(problems)?;
-    let source = source(&mut section, folder, problems);
+    let source = source(&mut section, folder, private, problems);
     let key_version = match section.take("key_version") {
         Some(node) => node.parse_with(problems, |text| {
             text.parse()
@@ -136,13 +136,28 @@ fn key(
 }
 
 /// What a key is read from: exactly one of the ways.
-fn source(section: &mut Map, folder: &Path, problems: &mut Problems) -> Option<Source> {
-    let nodes = ["file", "env", "fd"].map(|key| section.take(key).map(|node| (key, node)));
+fn source(
+    section: &mut Map,
+    folder: &Path,
+    private: bool,
+    problems: &mut Problems,
+) -> Option<Source> {
+    // Public keys have nothing to hide in a token.
+    let ways = ["file", "env", "fd", "pkcs11"];
+    let ways = ways.into_iter().filter(|way| private || *way != "pkcs11");
+    let nodes: Vec<_> = ways
+        .map(|key| section.take(key).map(|node| (key, node)))
+        .collect();
     let mut given = nodes.into_iter().flatten();
     let Some((key, node)) = given.next() else {
         let place = section.place();
         problems.add(format!(
-            "{place}: one of the keys \"file\", \"env\" and \"fd\" is needed"
+            "{place}: one of the keys {} is needed",
+            if private {
+                "file, env, fd and pkcs11"
+            } else {
+                "file, env and fd"
+            }
         ));
         return None;
     };
@@ -155,10 +170,46 @@ fn source(section: &mut Map, folder: &Path, problems: &mut Problems) -> Option<S
     match key {
         "file" => path(&node, folder, problems).map(Source::File),
         "env" => node.parse_with(problems, variable).map(Source::Variable),
-        _ => node
+        "fd" => node
             .parse_with(problems, descriptor)
             .map(Source::Descriptor),
+        _ => token(node.map(problems)?, folder, problems).map(Source::Token),
     }
+}
+
+fn token(mut section: Map, folder: &Path, problems: &mut Problems) -> Option<token::Config> {
+    let text = |node: Node, problems: &mut Problems| node.text(problems).map(str::to_owned);
+    let module = section.need("module", problems);
+    // Without a slash it is the system loader's to find, as with every shared library.
+    let module = module.and_then(|node| match node.text(problems)? {
+        text if text.contains('/') => Some(folder.join(text)),
+        text => Some(text.into()),
+    });
+    let token_label = section.need("token_label", problems);
+    let token_label = token_label.and_then(|node| text(node, problems));
+    let key_label = section.need("key_label", problems);
+    let key_label = key_label.and_then(|node| text(node, problems));
+    let pin_file = section.take("pin_file");
+    let pin_file = pin_file.and_then(|node| path(&node, folder, problems));
+    let sessions = section.take("sessions");
+    let sessions = sessions.and_then(|node| node.parse_with(problems, sessions_of));
+    section.finish(problems);
+    Some(token::Config {
+        module: module?,
+        token_label: token_label?,
+        key_label: key_label?,
+        pin_file,
+        sessions: sessions.unwrap_or(token::DEFAULT_SESSIONS),
+    })
+}
+
+fn sessions_of(text: &str) -> Result<usize, String> {
+    let most = token::MAX_SESSIONS;
+    let number = text
+        .parse()
+        .ok()
+        .filter(|number| (1..=most).contains(number));
+    number.ok_or_else(|| format!("\"{text}\" is no number of sessions from 1 to {most}"))
 }
 
 fn variable(text: &str) -> Result<String, String> {

@@ -193,7 +193,7 @@ impl Egress {
         let identity = rules.identity(route, request.headers())?;
         let room = (route.request_limit, rules.config.request_timeout);
         let buffered = Buffered::read(exchange, request, room, &self.budget).await?;
-        let signed = buffered.sign(self, identity)?;
+        let signed = buffered.sign(self, identity).await?;
         let message = signed.to_request(&origin, &self.pseudonym)?;
         let answer = self
             .upstream

@@ -42,7 +42,7 @@ impl Buffered {
     }
 
     /// Signs the exact bytes that will be sent, at the time of `egress`'s clock.
-    pub fn sign(self, egress: &Egress, identity: &Arc<Identity>) -> Result<Signed, Fault> {
+    pub async fn sign(self, egress: &Egress, identity: &Arc<Identity>) -> Result<Signed, Fault> {
         let Self { mut head, body } = self;
         let uri = signed_uri(&head.uri).into_owned();
         head.headers.remove(EXPECT);
@@ -56,7 +56,7 @@ impl Buffered {
             body: &body.bytes,
         };
         let stopwatch = Stopwatch::start();
-        let signature = identity.sign(&content).map_err(|error| {
+        let signature = identity.sign(&content).await.map_err(|error| {
             Fault::not_sent(Code::SigningFailed, "the request could not be signed").because(error)
         })?;
         egress.metrics.signed(stopwatch.elapsed());

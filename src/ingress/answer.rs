@@ -62,7 +62,7 @@ impl Answer {
     }
 
     /// The message for the caller.
-    pub fn into_response(
+    pub async fn into_response(
         mut self,
         ingress: &Ingress,
         received: &Received<'_>,
@@ -77,7 +77,7 @@ impl Answer {
                 body: &self.body,
             };
             let stopwatch = Stopwatch::start();
-            let signature = identity.sign(&content).map_err(|error| {
+            let signature = identity.sign(&content).await.map_err(|error| {
                 let text = "the answer could not be signed";
                 Fault::unknown(Code::SigningFailed, text).because(error)
             })?;

@@ -133,6 +133,7 @@ impl Ingress {
         });
         answer
             .into_response(self, received)
+            .await
             .unwrap_or_else(|fault| {
                 exchange.failed(&fault);
                 fault_answer::unknown(&fault).map(full)

@@ -9,6 +9,7 @@ use std::io;
 use countersign_protocol::key::KeyError as FormError;
 
 use super::KeyConfig;
+use super::token::TokenError;
 
 /// Why a key cannot be used.
 #[derive(Debug)]
@@ -29,6 +30,8 @@ pub(super) enum Problem {
     Exposed(u32),
     NoVariable,
     NotOpen(io::Error),
+    Token(Box<TokenError>),
+    NotForVerifying,
 }
 
 impl KeyError {
@@ -72,6 +75,14 @@ impl fmt::Display for KeyError {
                 "{}, and strict_permissions is true; it must be its owner's alone, as after chmod 600",
                 exposed(source, *mode)
             ),
+            // Names module, token and key itself, as far as each matters.
+            Problem::Token(error) => error.fmt(f),
+            Problem::NotForVerifying => {
+                write!(
+                    f,
+                    "{source}: only signing keys can be in a token; name a file"
+                )
+            }
             Problem::NoVariable => write!(f, "{source}: is not set, or empty"),
             Problem::NotOpen(error) => write!(
                 f,
@@ -92,6 +103,7 @@ impl Error for KeyError {
         match &self.problem {
             Problem::Unreadable(error) | Problem::NotOpen(error) => Some(error),
             Problem::NoKey(error) => Some(error),
+            Problem::Token(error) => Some(&**error),
             _ => None,
         }
     }

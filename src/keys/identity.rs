@@ -15,6 +15,7 @@ use tracing::warn;
 
 use super::facts::KeyFacts;
 use super::source::Reader;
+use super::token::{TokenError, TokenKey};
 use super::{IdentityConfig, KeyConfig, KeyError, Source};
 use crate::exchange::Direction;
 use crate::telemetry::Metrics;
@@ -23,7 +24,7 @@ use crate::telemetry::Metrics;
 pub struct Identity {
     /// The id.
     pub client_id: ClientId,
-    signing: Arc<Held<PrivateKey>>,
+    signing: Arc<Held<SigningKey>>,
     verification: BTreeMap<KeyVersion, Arc<Held<PublicKey>>>,
     try_all_keys: bool,
     time_offset: Offset,
@@ -45,6 +46,27 @@ pub enum SignError {
     /// A key in memory could not sign.
     #[error(transparent)]
     Held(#[from] countersign_protocol::SignError),
+    /// A token did not sign.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+}
+
+/// Where the key is that signs.
+pub(super) enum SigningKey {
+    /// In memory.
+    Held(PrivateKey),
+    /// In a token.
+    Token(TokenKey),
+}
+
+impl SigningKey {
+    async fn sign(&self, content: &Content<'_>) -> Result<Vec<u8>, SignError> {
+        match self {
+            // A quarter of a millisecond: to hand it to another thread would cost about as much.
+            Self::Held(key) => Ok(sign(key, content)?),
+            Self::Token(key) => Ok(key.sign(content).await?),
+        }
+    }
 }
 
 impl Identity {
@@ -56,7 +78,7 @@ impl Identity {
         reader: &mut Reader<'_>,
     ) -> Option<Self> {
         let own = before.map(|identity| &identity.signing);
-        let signing = Held::read(&config.signing_key, own, reader, Reader::private_key);
+        let signing = Held::read(&config.signing_key, own, reader, Reader::signing_key);
         let mut verification = BTreeMap::new();
         for key in &config.verification_keys {
             let same = before.and_then(|identity| identity.verification.get(&key.key_version));
@@ -64,7 +86,7 @@ impl Identity {
                 continue;
             };
             if let Some(signing) = &signing
-                && signing.key.public_key() == held.key
+                && signing.key.public_half() == held.key
             {
                 reader.problem(KeyError::own_public_key(key));
             }
@@ -86,15 +108,17 @@ impl Identity {
 
     /// Signs a content with the identity's private key.
     ///
+    /// A key in a token takes its time, at most some seconds, without blocking the thread.
+    ///
     /// # Errors
-    /// When the key cannot sign.
-    pub fn sign(&self, content: &Content<'_>) -> Result<Signature, SignError> {
+    /// When the key cannot sign, or its token is away.
+    pub async fn sign(&self, content: &Content<'_>) -> Result<Signature, SignError> {
         let Held {
             key, key_version, ..
         } = &*self.signing;
         Ok(Signature {
             key_version: *key_version,
-            value: sign(key, content)?,
+            value: key.sign(content).await?,
         })
     }
 
@@ -165,7 +189,7 @@ impl Identity {
 
     pub(super) fn facts(&self) -> Vec<KeyFacts> {
         let signing = &self.signing;
-        let mut facts = vec![signing.facts(&self.client_id, "sign", signing.key.public_key())];
+        let mut facts = vec![signing.facts(&self.client_id, "sign", signing.key.public_half())];
         let verifying = self.verification.values();
         facts.extend(verifying.map(|held| held.facts(&self.client_id, "verify", held.key.clone())));
         facts
@@ -177,9 +201,12 @@ trait Half {
     fn public_half(&self) -> PublicKey;
 }
 
-impl Half for PrivateKey {
+impl Half for SigningKey {
     fn public_half(&self) -> PublicKey {
-        self.public_key()
+        match self {
+            Self::Held(key) => key.public_key(),
+            Self::Token(key) => key.public_key().clone(),
+        }
     }
 }
 

@@ -77,6 +77,8 @@ pub enum Source {
     Variable(String),
     /// An open file descriptor, read to its end once, at the start.
     Descriptor(u32),
+    /// A PKCS#11 token, which the key never leaves; for signing alone.
+    Token(token::Config),
 }
 
 /// Looks up a variable of the environment; by default there is none.
@@ -172,10 +174,11 @@ impl Config {
 }
 
 impl Source {
-    /// The file it is in, if it is one.
+    /// The file it is in, or the one with the PIN that opens it.
     fn file(&self) -> Option<&Path> {
         match self {
             Self::File(file) => Some(file),
+            Self::Token(token) => token.pin_file.as_deref(),
             Self::Variable(_) | Self::Descriptor(_) => None,
         }
     }
@@ -183,7 +186,7 @@ impl Source {
     /// Whether it can be something else at the next reload.
     fn can_change(&self) -> bool {
         match self {
-            Self::File(_) => true,
+            Self::File(_) | Self::Token(_) => true,
             Self::Variable(_) | Self::Descriptor(_) => false,
         }
     }
@@ -197,6 +200,9 @@ impl fmt::Display for Source {
                 write!(f, "environment variable {}", named(Path::new(name)))
             }
             Self::Descriptor(number) => write!(f, "file descriptor {number}"),
+            Self::Token(token) => {
+                write!(f, "token {}, key {}", token.token_label, token.key_label)
+            }
         }
     }
 }

@@ -13,6 +13,8 @@ use countersign_protocol::{PrivateKey, PublicKey};
 use zeroize::Zeroizing;
 
 use super::error::{Problem, exposed};
+use super::identity::SigningKey;
+use super::token::{self, TokenKey};
 use super::{Environment, KeyConfig, KeyError, Source, named};
 
 /// No key comes near this size, in bytes.
@@ -55,9 +57,12 @@ impl<'a> Reader<'a> {
         (self.warnings, self.problems)
     }
 
-    /// Reads a private key; a problem is kept.
-    pub(super) fn private_key(&mut self, config: &KeyConfig) -> Option<PrivateKey> {
-        let key = self.try_private_key(config);
+    /// Reads or opens a signing key; a problem is kept.
+    pub(super) fn signing_key(&mut self, config: &KeyConfig) -> Option<SigningKey> {
+        let key = match &config.source {
+            Source::Token(token) => self.open(config, token).map(SigningKey::Token),
+            _ => self.private_key(config).map(SigningKey::Held),
+        };
         key.map_err(|problem| self.problem(problem)).ok()
     }
 
@@ -71,16 +76,17 @@ impl<'a> Reader<'a> {
         key.map_err(|problem| self.problem(problem)).ok()
     }
 
-    fn try_private_key(&mut self, config: &KeyConfig) -> Result<PrivateKey, KeyError> {
+    fn open(&mut self, config: &KeyConfig, token: &token::Config) -> Result<TokenKey, KeyError> {
+        if let Some(file) = &token.pin_file {
+            self.look_at_secret(config, file, "pin_file")?;
+        }
+        TokenKey::open(token).map_err(|error| fail(config, Problem::Token(Box::new(error))))
+    }
+
+    fn private_key(&mut self, config: &KeyConfig) -> Result<PrivateKey, KeyError> {
         let passphrase = match &config.passphrase_file {
             Some(file) => {
-                // Not shown when it is not there: it may be the passphrase itself, by mistake.
-                if !file.exists() {
-                    let name = "the file that passphrase_file names".to_owned();
-                    let missing = Problem::Unreadable(io::ErrorKind::NotFound.into());
-                    return Err(KeyError::new(config, name, missing));
-                }
-                self.look_at_permissions(config, file)?;
+                self.look_at_secret(config, file, "passphrase_file")?;
                 Some(line(&file_bytes(config, file)?))
             }
             None => None,
@@ -112,7 +118,24 @@ impl<'a> Reader<'a> {
                 let bytes = bytes.map_err(|error| fail(config, Problem::NotOpen(error)))?;
                 sized(bytes).ok_or_else(|| fail(config, Problem::TooLarge))
             }
+            Source::Token(_) => Err(fail(config, Problem::NotForVerifying)),
         }
+    }
+
+    /// The same for a file with a passphrase or PIN. Its name is not shown when it is not there: it may
+    /// be the secret itself, by mistake.
+    fn look_at_secret(
+        &mut self,
+        config: &KeyConfig,
+        file: &Path,
+        key: &str,
+    ) -> Result<(), KeyError> {
+        if !file.exists() {
+            let name = format!("the file that {key} names");
+            let missing = Problem::Unreadable(io::ErrorKind::NotFound.into());
+            return Err(KeyError::new(config, name, missing));
+        }
+        self.look_at_permissions(config, file)
     }
 
     /// Refuses or reports a secret that others may read or write. One that is not there is reported
