@@ -326,3 +326,30 @@ async fn an_older_key_of_the_gateway_is_counted_and_told_once() {
     });
     assert_eq!(told.count(), 1, "{:#?}", binary.sidecar.log);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_configuration_file_the_key_files_are_followed() {
+    let files = Files::new();
+    let mut sidecar = Sidecar::run(&[
+        "run",
+        "--client-id",
+        crate::support::CLIENT_ID,
+        "--private-key",
+        text(&files.path("partner.pem")),
+        "--alipay-public-key",
+        text(&files.path("alipayplus.pem")),
+        "--egress-listen",
+        "127.0.0.1:0",
+        "--admin-listen",
+        "127.0.0.1:0",
+    ]);
+    let other = countersign_protocol::PrivateKey::generate(2048).unwrap();
+    files.write("partner.pem", b"half of it");
+    sidecar.signal("HUP");
+    sidecar.wait_for(|line| line["message"] == NOT_RELOADED);
+    files.write("partner.pem", other.to_pkcs8_pem().as_bytes());
+    sidecar.signal("HUP");
+    let came = sidecar.wait_for(|line| line["message"] == "key in use");
+    let new = other.public_key().fingerprint().to_string();
+    assert!(came["key"].as_str().unwrap().contains(&new), "{came}");
+}

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Instant;
 
 use countersign_protocol::{
     ClientId, Content, KeyVersion, Offset, PrivateKey, Signature, Timestamp, sign,
@@ -12,6 +13,7 @@ use countersign_protocol::{
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
+use crate::support::process::PATIENCE;
 use crate::support::raw::{RawGateway, read_message};
 use crate::support::world::{PAY, payment};
 use crate::support::{CLIENT_ID, Files, World};
@@ -399,4 +401,39 @@ async fn pay_on(world: Arc<World>, finished: Arc<AtomicU32>) {
         assert!(answer.contains("countersign-verdict: verified"), "{answer}");
         finished.fetch_add(1, Ordering::SeqCst);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_that_change_while_they_are_read_are_refused_until_they_rest() {
+    let world = World::with("", "reload_interval: off").await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let (key, next) = (world.files.path("partner.pem"), world.files.path("next"));
+    let (stopped, pem) = (Arc::clone(&stop), world.files.partner.to_pkcs8_pem());
+    let restless = std::thread::spawn(move || {
+        // Of another length each time, as writes within one tick of the kernel's clock look alike.
+        for blanks in (1..100).cycle() {
+            fs::write(&next, format!("{}{}", *pem, "\n".repeat(blanks))).unwrap();
+            fs::rename(&next, &key).unwrap();
+            if stopped.load(Ordering::SeqCst) {
+                return;
+            }
+        }
+    });
+    let start = Instant::now();
+    // Now and then the other thread rests long enough.
+    while world.metric(KEYS_FAILED) == 0.0 {
+        assert!(start.elapsed() < PATIENCE, "never refused");
+        let reloads = || world.metric(KEYS_OK) + world.metric(KEYS_FAILED);
+        let before = reloads();
+        world.running.trigger.reload();
+        while reloads() == before {
+            tokio::task::yield_now().await;
+        }
+    }
+    stop.store(true, Ordering::SeqCst);
+    restless.join().unwrap();
+    let before = world.metric(KEYS_OK);
+    world.running.trigger.reload();
+    world.until(KEYS_OK, before + 1.0).await;
+    assert_eq!(world.pay("").await.outcome(), "verdict verified");
 }
