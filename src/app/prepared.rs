@@ -39,6 +39,11 @@ impl Prepared {
         lines
     }
 
+    /// What is configured.
+    pub fn config(&self) -> &Config {
+        &self.state.config
+    }
+
     /// How many file descriptors can be in use at once: two for each connection, and some more.
     pub fn descriptors(&self) -> u64 {
         let config = &self.state.config;

@@ -22,7 +22,7 @@ pub mod local;
 mod pkcs12;
 pub mod trust;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use authority::Authority;
@@ -42,6 +42,20 @@ pub struct Config {
 
 /// How long a CA is valid unless the configuration says otherwise: ten years.
 pub const LIFE: Duration = Duration::from_hours(3650 * 24);
+
+impl Config {
+    /// Makes the directories that are written to, where they are missing; who confines the process to
+    /// them needs them there. What cannot be made is told by who writes to it.
+    pub fn make_directories(&self) -> Vec<&Path> {
+        let all = [(&self.directory, 0o700), (&self.trust_directory, 0o755)];
+        let named = all.into_iter().filter_map(|(directory, mode)| {
+            let directory = directory.as_deref()?;
+            let made = file::make_directory(directory, mode);
+            made.ok().map(|()| directory)
+        });
+        named.collect()
+    }
+}
 
 impl Default for Config {
     fn default() -> Self {

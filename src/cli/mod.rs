@@ -7,6 +7,7 @@ pub mod ca;
 mod call;
 pub mod check;
 pub mod demo;
+mod hardening;
 pub mod keygen;
 pub mod keys;
 pub mod message;
@@ -81,6 +82,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             };
         }
     };
+    // Nearly every command has a key in its memory.
+    hardening::forbid_core_dumps();
     let result = match command {
         Command::Run(command) => command.execute(),
         Command::Check(command) => command.execute(),

@@ -10,7 +10,7 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{info, warn};
 
-use super::{Failure, environment, runtime, variable};
+use super::{Failure, environment, hardening, runtime, variable};
 use crate::app::{self, Prepared, Running, Trigger};
 use crate::clock::Clock;
 use crate::config::{self, Config};
@@ -92,7 +92,10 @@ impl Run {
     /// Runs until drained.
     pub(super) fn execute(self) -> Result<(), Failure> {
         log::install(self.log_format, &self.log_level);
+        let file = self.source.file();
         let prepared = self.source.prepare()?;
+        // Before the runtime starts the threads that must have inherited it.
+        hardening::confine(prepared.config(), file.as_deref()).announce();
         runtime()?.block_on(async {
             // Before the first connection: a signal must never find the default, which is to die.
             let signals = Signals::listen().map_err(Failure::other)?;
@@ -122,6 +125,12 @@ fn raise_descriptors(needed: u64) {
 }
 
 impl Source {
+    /// The configuration file, if there is one.
+    fn file(&self) -> Option<PathBuf> {
+        let without = self.flags.is_some();
+        (!without).then(|| named_file(self.config.clone()))
+    }
+
     /// Loads everything `run` needs.
     pub(super) fn prepare(self) -> Result<Prepared, Failure> {
         let prepared = if let Some(flags) = self.flags {
@@ -182,6 +191,7 @@ impl Flags {
             limits: config::Limits::default(),
             drain: drain::Config::default(),
             reload_interval: Some(config::RELOAD_INTERVAL),
+            hardening: config::Hardening::default(),
         })
     }
 }

@@ -42,6 +42,7 @@ impl Config {
             ),
             ("limits", self.limits == next.limits),
             ("drain", self.drain == next.drain),
+            ("hardening", self.hardening == next.hardening),
             (
                 "reload_interval",
                 self.reload_interval == next.reload_interval,

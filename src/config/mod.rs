@@ -6,6 +6,7 @@
 pub mod ca;
 pub mod document;
 pub mod egress;
+mod files;
 mod fixed;
 pub mod identities;
 pub mod ingress;
@@ -49,6 +50,21 @@ pub struct Config {
     /// How often the files it was read from, and those of keys, are looked at; only on SIGHUP when
     /// absent.
     pub reload_interval: Option<Duration>,
+    /// What it denies itself.
+    pub hardening: Hardening,
+}
+
+/// What the process denies itself beyond what is always denied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hardening {
+    /// Whether Landlock confines it to the files it needs, where the kernel has it.
+    pub landlock: bool,
+}
+
+impl Default for Hardening {
+    fn default() -> Self {
+        Self { landlock: true }
+    }
 }
 
 /// What the whole process may use.
@@ -184,6 +200,7 @@ fn whole(source: &str, mut map: Map, folder: &Path, problems: &mut Problems) -> 
         Some(node) => node.parse_with(problems, values::interval_or_off).flatten(),
         None => Some(RELOAD_INTERVAL),
     };
+    let hardening = hardening(&mut map, problems);
     map.finish(problems);
     if egress.is_none() && ingress.is_none() {
         problems.add(format!(
@@ -202,6 +219,7 @@ fn whole(source: &str, mut map: Map, folder: &Path, problems: &mut Problems) -> 
         limits,
         drain,
         reload_interval,
+        hardening,
     };
     refuse_shared_addresses(&config, problems);
     config
@@ -324,6 +342,18 @@ fn drain_section(map: &mut Map, problems: &mut Problems) -> drain::Config {
                 "{}: grace is longer than deadline",
                 section.place()
             ));
+        }
+        section.finish(problems);
+    }
+    config
+}
+
+fn hardening(map: &mut Map, problems: &mut Problems) -> Hardening {
+    let mut config = Hardening::default();
+    if let Some(mut section) = map.take("hardening").and_then(|node| node.map(problems)) {
+        if let Some(node) = section.take("landlock") {
+            let landlock = node.parse_with(problems, values::auto_or_off);
+            config.landlock = landlock.unwrap_or(config.landlock);
         }
         section.finish(problems);
     }

@@ -117,6 +117,15 @@ pub fn replay(text: &str) -> Result<Replay, String> {
     }
 }
 
+/// `auto` or `off`, for what not every system has.
+pub fn auto_or_off(text: &str) -> Result<bool, String> {
+    match text {
+        "auto" => Ok(true),
+        "off" => Ok(false),
+        _ => Err(format!("\"{text}\" is neither auto nor off")),
+    }
+}
+
 /// `true` or `false`.
 pub fn switch(text: &str) -> Result<bool, String> {
     match text {

@@ -171,6 +171,12 @@ impl Config {
         let files = keys.flat_map(|key| [key.source.file(), key.passphrase_file.as_deref()]);
         files.flatten().map(Path::to_owned).collect()
     }
+
+    /// Whether any key is in a token.
+    pub fn has_token(&self) -> bool {
+        let mut keys = self.identities.iter().map(|one| &one.signing_key);
+        keys.any(|key| matches!(key.source, Source::Token(_)))
+    }
 }
 
 impl Source {

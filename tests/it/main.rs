@@ -20,6 +20,7 @@
     reason = "tests"
 )]
 
+mod a_thief_finds_little;
 mod answers_are_signed;
 mod answers_are_verified;
 mod bad_certificates_are_explained;
