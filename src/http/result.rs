@@ -21,16 +21,18 @@ pub enum Claim {
 
 /// Reads the claim of a body.
 pub fn claim(body: &[u8]) -> Claim {
-    let statuses = serde_json::from_slice::<Tree>(body)
-        .map(|document| {
-            document
-                .all("result")
-                .flat_map(|one| one.all("resultstatus"))
-                .collect()
-        })
+    let results: Vec<_> = serde_json::from_slice::<Tree>(body)
+        .map(|document| document.all("result").collect())
         .unwrap_or_default();
-    match Vec::as_slice(&statuses) {
-        [Tree::Text(status)] if status == "F" || status == "U" => Claim::NotSuccessful,
+    let is_repeated = results.len() > 1;
+    let statuses: Vec<_> = results
+        .into_iter()
+        .flat_map(|one| one.all("resultstatus"))
+        .collect();
+    match statuses.as_slice() {
+        [Tree::Text(status)] if !is_repeated && (status == "F" || status == "U") => {
+            Claim::NotSuccessful
+        }
         [] if !mentions_status(body) => Claim::None,
         _ => Claim::MaybeSuccessful,
     }
@@ -189,6 +191,11 @@ mod tests {
             ("{'result':{'result_status':'S'}}", Claim::MaybeSuccessful),
             (
                 r#"{"result":{"resultStatus":"F"},"result":{"resultStatus":"S"}}"#,
+                Claim::MaybeSuccessful,
+            ),
+            // The last one counts for most readers, and then nothing is said of success or failure.
+            (
+                r#"{"result":{"resultStatus":"F"},"result":{"restluStatus":"S"}}"#,
                 Claim::MaybeSuccessful,
             ),
             (
