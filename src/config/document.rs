@@ -18,9 +18,18 @@ pub struct Problems {
 }
 
 impl Problems {
-    /// Adds a line.
+    /// Adds a line. What it quotes of the file may break no line and reach no terminal as an order.
     pub fn add(&mut self, line: impl Display) {
-        self.lines.push(line.to_string());
+        let is_quiet = |one: &char| !one.is_control() && !matches!(one, '\u{2028}' | '\u{2029}');
+        let mut clean = String::new();
+        for one in line.to_string().chars() {
+            if is_quiet(&one) {
+                clean.push(one);
+            } else {
+                clean.extend(one.escape_default());
+            }
+        }
+        self.lines.push(clean);
     }
 
     /// The lines, or nothing when all is well.
@@ -243,4 +252,17 @@ impl Map {
 /// How YAML writes that there is nothing.
 fn is_null(text: &str) -> bool {
     matches!(text, "" | "~" | "null")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_problem_is_one_line_without_control_characters_whatever_it_quotes() {
+        let mut problems = Problems::default();
+        problems.add("\"a\nb\u{1b}[2J\u{2028}ü\" is no size");
+        let expected = "\"a\\nb\\u{1b}[2J\\u{2028}ü\" is no size";
+        assert_eq!(problems.into_lines(), [expected]);
+    }
 }
