@@ -19,7 +19,7 @@ impl Clock {
         Self { held: None }
     }
 
-    /// A clock that stands at `at` until somebody calls [`Clock::advance`]; clones share it.
+    /// A clock that stands at `at` until somebody moves it; clones share it.
     pub fn held(at: SystemTime) -> Self {
         Self {
             held: Some(Arc::new(Mutex::new(at))),
@@ -31,6 +31,13 @@ impl Clock {
         match &self.held {
             Some(held) => *held.lock().unwrap_or_else(PoisonError::into_inner),
             None => system_now(),
+        }
+    }
+
+    /// Sets a held clock, as somebody may set the machine's; the system's clock is left alone.
+    pub fn set(&self, at: SystemTime) {
+        if let Some(held) = &self.held {
+            *held.lock().unwrap_or_else(PoisonError::into_inner) = at;
         }
     }
 

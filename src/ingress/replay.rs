@@ -21,7 +21,7 @@ pub struct Guard {
     generations: Mutex<Generations>,
 }
 
-/// Two sets of marks: a mark is remembered for at least one window and at most two.
+/// Two sets of marks: a mark is remembered for at least one window, and until two later ones began.
 #[derive(Debug)]
 struct Generations {
     window: Duration,
@@ -76,10 +76,9 @@ impl Generations {
         let age = now.duration_since(self.began).unwrap_or_default();
         if age >= window || self.current.len() >= MOST {
             self.previous = std::mem::take(&mut self.current);
+            // Also after a long time without requests, or what looks like it: a clock that jumped
+            // forward may jump back, and then the old ones are acceptable again.
             self.began = now;
-            if age >= window.saturating_mul(2) {
-                self.previous = HashSet::new();
-            }
         }
     }
 }

@@ -51,6 +51,7 @@ mod the_ingress_certificate;
 mod the_local_ca;
 mod the_sandbox_calls;
 mod the_way_out;
+mod the_world_changes;
 mod through_a_proxy;
 mod tls_is_looked_into;
 mod tunnels_pass_unread;

@@ -76,7 +76,11 @@ pub struct Nameserver {
 impl Nameserver {
     /// One with these lines of configuration.
     pub fn with(lines: &str) -> Self {
-        let address = closed_port();
+        Self::at(closed_port(), lines)
+    }
+
+    /// One at that address, such as the one another had before.
+    pub fn at(address: SocketAddr, lines: &str) -> Self {
         let config = format!(
             "keep-in-foreground\npid-file=\nport={}\nlisten-address=127.0.0.1\nbind-interfaces\nno-resolv\nno-hosts\nlog-queries\n\
              log-facility=-\n{lines}\n",
