@@ -9,6 +9,7 @@ pub mod coding;
 pub mod framing;
 pub mod headers;
 pub mod intake;
+pub mod json;
 pub mod result;
 
 pub use body::{Body, Budget, Held};

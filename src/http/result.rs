@@ -8,6 +8,8 @@ use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
+use super::json;
+
 /// What an unsigned body says of the result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Claim {
@@ -65,26 +67,11 @@ impl Tree {
     }
 }
 
-/// The key a lenient parser might take this one for: some ignore case (Go's also by Unicode folding),
-/// some ignore `_` and `-`.
+/// The key that matters and that a lenient parser might take this one for.
 fn meaning(key: &str) -> Option<&'static str> {
-    let folded: String = key
-        .chars()
-        .filter(|character| !matches!(character, '_' | '-'))
-        .map(fold)
-        .collect();
     ["result", "resultstatus"]
         .into_iter()
-        .find(|name| *name == folded)
-}
-
-/// Lower case, with the two letters outside ASCII that fold into it.
-fn fold(character: char) -> char {
-    match character {
-        '\u{17f}' => 's',
-        '\u{212a}' => 'k',
-        other => other.to_ascii_lowercase(),
-    }
+        .find(|name| json::means(key, name))
 }
 
 impl<'de> Deserialize<'de> for Tree {
@@ -147,11 +134,8 @@ impl<'de> Visitor<'de> for TreeVisitor {
 /// Whether the word stands anywhere: in any case, with `_` or `-` inside, with a NUL between letters
 /// (UTF-16), or possibly hidden behind a JSON escape.
 fn mentions_status(body: &[u8]) -> bool {
-    let text: String = String::from_utf8_lossy(body)
-        .chars()
-        .filter(|character| !matches!(character, '\0' | '_' | '-'))
-        .map(fold)
-        .collect();
+    let text = String::from_utf8_lossy(body);
+    let text: String = json::folded(&text).filter(|one| *one != '\0').collect();
     text.contains("resultstatus") || text.contains("\\u00") || text.contains("\\u017f")
 }
 
