@@ -18,7 +18,7 @@ use super::request::Signed;
 use super::route::Route;
 use crate::clock::Stopwatch;
 use crate::exchange::{Code, Direction, Exchange, Fault, Policy, Verdict};
-use crate::http::body::{Body, Held, full};
+use crate::http::body::{Body, BodyError, Held, full};
 use crate::http::coding::{Coding, decode};
 use crate::http::headers::{self, VERDICT};
 use crate::http::result::{Claim, claim};
@@ -54,14 +54,18 @@ impl Verified {
         }
         let proof = match route.verify {
             Policy::Off => Ok(Proof::plain(Verdict::Unchecked)),
-            Policy::Enforce | Policy::Report => Judge {
-                egress,
-                route,
-                request,
-                head: &head,
-                body: &body,
+            Policy::Enforce | Policy::Report => {
+                let coding = decode(&head.headers, &body, route.response_limit, &egress.budget);
+                Judge {
+                    egress,
+                    route,
+                    request,
+                    head: &head,
+                    body: &body,
+                    coding: &coding.map_err(no_room)?,
+                }
+                .proof()
             }
-            .proof(),
         };
         let proof = match proof {
             Err(fault) if route.verify == Policy::Report => {
@@ -135,6 +139,7 @@ struct Judge<'a> {
     request: &'a Signed,
     head: &'a Parts,
     body: &'a Bytes,
+    coding: &'a Coding,
 }
 
 impl Judge<'_> {
@@ -172,10 +177,10 @@ impl Judge<'_> {
         credentials: &Credentials,
     ) -> Result<(KeyVersion, Option<Bytes>), Fault> {
         let stopwatch = Stopwatch::start();
-        let decoded = match decode(&self.head.headers, self.body, self.route.response_limit) {
+        let decoded = match self.coding {
             Coding::Decoded(decoded) => self
-                .verified_by(identity, credentials, &decoded)
-                .map(|version| (version, Some(decoded))),
+                .verified_by(identity, credentials, decoded)
+                .map(|version| (version, Some(decoded.clone()))),
             Coding::Identity | Coding::Opaque => None,
         };
         let raw = || Some((self.verified_by(identity, credentials, self.body)?, None));
@@ -238,8 +243,7 @@ impl Judge<'_> {
 
     /// The rule for answers without a signature: they may only say that something went wrong.
     fn unsigned(&self) -> Result<Proof, Fault> {
-        let coding = decode(&self.head.headers, self.body, self.route.response_limit);
-        let claim = match &coding {
+        let claim = match self.coding {
             // What is read here as ASCII could be something else to the app.
             _ if !is_utf8(&self.head.headers) => Claim::MaybeSuccessful,
             Coding::Identity => claim(self.body),
@@ -298,6 +302,10 @@ fn unreadable(error: CredentialsError) -> Fault {
         ),
     };
     refusal(code, text).because(error)
+}
+
+fn no_room(error: BodyError) -> Fault {
+    Fault::unknown(Code::Overloaded, "no memory left to unpack the answer").because(error)
 }
 
 fn refusal(code: Code, text: &'static str) -> Fault {

@@ -6,6 +6,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::io::Read;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,6 +20,9 @@ use http_body_util::{BodyExt, Full};
 use prometheus::IntGauge;
 
 use crate::exchange::{Code, Exchange, Fault};
+
+/// How much of a source is read at a time.
+const PIECE: usize = 8 << 10;
 
 /// Any cause.
 pub type BoxError = Box<dyn Error + Send + Sync>;
@@ -105,6 +109,35 @@ pub struct Held {
     /// Fields that came after the body.
     pub trailers: Option<HeaderMap>,
     _reservation: Reservation,
+}
+
+impl Held {
+    /// Reads a source of bytes that are there already to its end, at most `limit` of them.
+    ///
+    /// # Errors
+    /// [`BodyError`]; nothing stays allocated then.
+    pub fn read(mut source: impl Read, limit: usize, budget: &Budget) -> Result<Self, BodyError> {
+        let mut held = BytesMut::new();
+        let mut reservation = budget.reservation();
+        let mut piece = [0; PIECE];
+        loop {
+            let read = source.read(&mut piece);
+            let read = read.map_err(|cause| BodyError::Broken(cause.into()))?;
+            let Some(data) = piece.get(..read).filter(|data| !data.is_empty()) else {
+                break;
+            };
+            if data.len() > limit - held.len() {
+                return Err(BodyError::TooLarge(limit));
+            }
+            reservation.grow(data.len())?;
+            held.extend_from_slice(data);
+        }
+        Ok(Self {
+            bytes: held.freeze(),
+            trailers: None,
+            _reservation: reservation,
+        })
+    }
 }
 
 impl AsRef<[u8]> for Held {

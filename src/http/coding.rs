@@ -1,14 +1,15 @@
 //! Undoes a content coding a server applied though it was asked for `identity`.
 //!
 //! Knows `gzip` (`x-gzip`) and `deflate` (zlib, RFC 9110 section 8.4.1.2). Refuses other codings,
-//! several at once, and anything that unpacks to more than the limit.
-
-use std::io::Read;
+//! several at once, and anything that unpacks to more than the limit. What it unpacks counts as a
+//! held body.
 
 use ::http::HeaderMap;
 use ::http::header::CONTENT_ENCODING;
 use bytes::Bytes;
 use flate2::read::{MultiGzDecoder, ZlibDecoder};
+
+use super::body::{BodyError, Budget, Held};
 
 /// How the body is coded.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,38 +22,42 @@ pub enum Coding {
     Opaque,
 }
 
-/// Looks at `Content-Encoding` and unpacks at most `limit` bytes.
-pub fn decode(headers: &HeaderMap, body: &Bytes, limit: usize) -> Coding {
+/// Looks at `Content-Encoding` and unpacks at most `limit` bytes, as far as `budget` has room.
+///
+/// # Errors
+/// [`BodyError::OverBudget`] when it has none.
+pub fn decode(
+    headers: &HeaderMap,
+    body: &Bytes,
+    limit: usize,
+    budget: &Budget,
+) -> Result<Coding, BodyError> {
     // An answer to HEAD, a 204 or a 304 may name the coding of what it does not hold.
     if body.is_empty() {
-        return Coding::Identity;
+        return Ok(Coding::Identity);
     }
     let mut values = headers.get_all(CONTENT_ENCODING).iter();
     let (Some(value), None) = (values.next(), values.next()) else {
         let none = headers.get(CONTENT_ENCODING).is_none();
-        return if none {
+        return Ok(if none {
             Coding::Identity
         } else {
             Coding::Opaque
-        };
+        });
     };
     let Ok(name) = value.to_str() else {
-        return Coding::Opaque;
+        return Ok(Coding::Opaque);
     };
-    match name.trim().to_ascii_lowercase().as_str() {
-        "identity" | "" => Coding::Identity,
-        "gzip" | "x-gzip" => unpack(MultiGzDecoder::new(body.as_ref()), limit),
-        "deflate" => unpack(ZlibDecoder::new(body.as_ref()), limit),
-        _ => Coding::Opaque,
-    }
-}
-
-fn unpack(decoder: impl Read, limit: usize) -> Coding {
-    let mut decoded = Vec::new();
-    let most = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
-    match decoder.take(most).read_to_end(&mut decoded) {
-        Ok(_) if decoded.len() <= limit => Coding::Decoded(Bytes::from(decoded)),
-        Ok(_) | Err(_) => Coding::Opaque,
+    let unpacked = match name.trim().to_ascii_lowercase().as_str() {
+        "identity" | "" => return Ok(Coding::Identity),
+        "gzip" | "x-gzip" => Held::read(MultiGzDecoder::new(body.as_ref()), limit, budget),
+        "deflate" => Held::read(ZlibDecoder::new(body.as_ref()), limit, budget),
+        _ => return Ok(Coding::Opaque),
+    };
+    match unpacked {
+        Ok(held) => Ok(Coding::Decoded(Bytes::from_owner(held))),
+        Err(BodyError::OverBudget) => Err(BodyError::OverBudget),
+        Err(BodyError::TooLarge(_) | BodyError::Broken(_)) => Ok(Coding::Opaque),
     }
 }
 
@@ -63,6 +68,7 @@ mod tests {
     use ::http::HeaderValue;
     use flate2::Compression;
     use flate2::write::{GzEncoder, ZlibEncoder};
+    use prometheus::IntGauge;
 
     use super::*;
 
@@ -76,6 +82,11 @@ mod tests {
         let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
         encoder.write_all(data).unwrap();
         encoder.finish().unwrap().into()
+    }
+
+    fn decode(headers: &HeaderMap, body: &Bytes, limit: usize) -> Coding {
+        let gauge = IntGauge::new("held", "held").unwrap();
+        super::decode(headers, body, limit, &Budget::new(1 << 20, gauge)).unwrap()
     }
 
     #[test]
@@ -99,5 +110,18 @@ mod tests {
             decode(&coded("gzip"), &Bytes::from_static(b"no"), 1_000),
             Coding::Opaque
         );
+    }
+
+    #[test]
+    fn what_is_unpacked_counts_until_it_is_dropped_and_finds_no_room_beyond_the_budget() {
+        let gauge = IntGauge::new("held", "held").unwrap();
+        let budget = Budget::new(100_000, gauge.clone());
+        let packed = gzip(&vec![b'0'; 70_000]);
+        let first = super::decode(&coded("gzip"), &packed, 1 << 20, &budget).unwrap();
+        assert_eq!(gauge.get(), 70_000);
+        let second = super::decode(&coded("gzip"), &packed, 1 << 20, &budget);
+        assert!(matches!(second, Err(BodyError::OverBudget)));
+        drop(first);
+        assert_eq!(gauge.get(), 0);
     }
 }

@@ -15,7 +15,7 @@ use super::request::Received;
 use crate::clock::Stopwatch;
 use crate::exchange::{Code, Fault};
 use crate::http::answer as fault_answer;
-use crate::http::body::{Body, Held, full};
+use crate::http::body::{Body, Budget, Held, full};
 use crate::http::coding::{Coding, decode};
 use crate::http::headers;
 
@@ -28,11 +28,19 @@ pub struct Answer {
 
 impl Answer {
     /// The app's answer, without what is not for the caller.
-    pub fn of(received: &Received<'_>, answer: Response<Held>) -> Result<Self, Fault> {
+    pub fn of(
+        received: &Received<'_>,
+        answer: Response<Held>,
+        budget: &Budget,
+    ) -> Result<Self, Fault> {
         let (mut head, held) = answer.into_parts();
         let limit = received.limits().response_limit;
         let body = Bytes::from_owner(held);
-        let body = match decode(&head.headers, &body, limit) {
+        let coding = decode(&head.headers, &body, limit, budget).map_err(|error| {
+            let text = "no memory left to unpack the app's answer";
+            Fault::unknown(Code::Overloaded, text).because(error)
+        })?;
+        let body = match coding {
             Coding::Identity => body,
             Coding::Decoded(decoded) => decoded,
             Coding::Opaque => {

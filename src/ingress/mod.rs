@@ -149,7 +149,11 @@ impl Ingress {
         let message = received.to_request(&self.pseudonym)?;
         let limits = received.limits();
         let answer = self.upstream.send(exchange, message, limits).await;
-        Answer::of(received, answer.map_err(answer::of_app)?)
+        Answer::of(
+            received,
+            answer.map_err(answer::of_app)?,
+            self.upstream.budget(),
+        )
     }
 
     fn start(&self, request: &Request<Incoming>) -> Exchange {

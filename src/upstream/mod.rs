@@ -120,6 +120,11 @@ impl Upstream {
         deliver(exchange, &connection, limits.timeout, answer).await
     }
 
+    /// The memory that answers are held in.
+    pub fn budget(&self) -> &Budget {
+        &self.budget
+    }
+
     /// Sends a request once and hands back the answer's head, which must come within `head_timeout`,
     /// with its body still streaming.
     ///
