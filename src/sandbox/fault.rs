@@ -15,6 +15,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
+use serde_json::Value;
 
 use super::Signing;
 use crate::http::body::{Body, full};
@@ -53,6 +54,8 @@ pub enum Fault {
     Gzip,
     /// The body is gzip-coded; the signature covers the coded bytes.
     GzipRaw,
+    /// The answer to another payment or refund, rightly signed: as when two answers are exchanged.
+    OtherPayment,
     /// A middlebox's HTML page with status 200.
     Html,
     /// A middlebox's HTML page with status 502.
@@ -130,10 +133,22 @@ impl Fault {
             | Self::WrongClient
             | Self::UnknownKeyVersion
             | Self::StaleTime
+            | Self::OtherPayment
             | Self::Stall => {}
         }
         response.map(full)
     }
+}
+
+/// The same answer about another payment or refund.
+pub(super) fn of_another(answer: &Value) -> Value {
+    let mut other = answer.clone();
+    for name in ["paymentRequestId", "refundRequestId"] {
+        if let Some(id) = other.get_mut(name) {
+            *id = Value::from("sandbox-somebody-elses");
+        }
+    }
+    other
 }
 
 /// The body as it is signed in [`Fault::GzipRaw`].

@@ -256,7 +256,11 @@ impl Sandbox {
         answer: &Value,
         fault: Option<Fault>,
     ) -> Response<Body> {
-        let plain = Bytes::from(answer.to_string());
+        let plain = Bytes::from(if fault == Some(Fault::OtherPayment) {
+            fault::of_another(answer).to_string()
+        } else {
+            answer.to_string()
+        });
         let body = if fault == Some(Fault::GzipRaw) {
             fault::gzip(&plain)
         } else {
