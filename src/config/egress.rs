@@ -10,7 +10,8 @@ use countersign_protocol::ClientId;
 
 use super::document::{Map, Node, Problems};
 use super::{EGRESS, listens, values};
-use crate::egress::{Config, Route, Routes, Transparent, Tunnels, Unmatched};
+use crate::egress::binding::MOST_NAMES;
+use crate::egress::{Binding, Config, Route, Routes, Transparent, Tunnels, Unmatched};
 use crate::exchange::Policy;
 use crate::keys;
 use crate::upstream::{Host, HostPattern};
@@ -170,6 +171,7 @@ fn alipayplus(identity: Option<ClientId>) -> Option<Route> {
         accelerate: false,
         verify: Policy::Enforce,
         max_skew: Some(Duration::from_mins(5)),
+        bind: Binding::default(),
         timeout: Duration::from_secs(15),
         request_limit: 4 << 20,
         response_limit: 4 << 20,
@@ -195,6 +197,9 @@ fn route(node: Node, keys: &keys::Config, problems: &mut Problems) -> Option<(Ro
     route.upstream = section
         .take("upstream")
         .and_then(|node| node.parse(problems));
+    if let Some(node) = section.take("bind") {
+        route.bind = binding(node, problems);
+    }
     let mut set = |key, apply: &mut dyn FnMut(&str) -> Result<(), String>| {
         if let Some(node) = section.take(key) {
             node.parse_with(problems, apply);
@@ -220,6 +225,26 @@ fn route(node: Node, keys: &keys::Config, problems: &mut Problems) -> Option<(Ro
     });
     section.finish(problems);
     Some((route, place))
+}
+
+/// A list of names, or `off`.
+fn binding(node: Node, problems: &mut Problems) -> Binding {
+    if !node.is_list() {
+        node.parse_with(problems, |text| match text {
+            "off" => Ok(()),
+            _ => Err(format!("\"{text}\" is neither a list of names nor off")),
+        });
+        return Binding::to(Vec::new());
+    }
+    let place = node.place.clone();
+    let nodes = node.list(problems);
+    if nodes.len() > MOST_NAMES {
+        problems.add(format!("{place}: at most {MOST_NAMES} names are compared"));
+    }
+    let names = nodes
+        .iter()
+        .filter_map(|node| node.parse_with(problems, values::member));
+    Binding::to(names.collect())
 }
 
 fn hosts(node: Node, problems: &mut Problems) -> Vec<HostPattern> {

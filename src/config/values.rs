@@ -126,6 +126,21 @@ pub fn auto_or_off(text: &str) -> Result<bool, String> {
     }
 }
 
+/// The name of a member at the top of a JSON object.
+pub fn member(text: &str) -> Result<String, String> {
+    let plain = text
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'));
+    if plain && (1..=64).contains(&text.len()) {
+        Ok(text.to_owned())
+    } else {
+        Err(format!(
+            "\"{text}\" is no name of a top-level member: 1 to 64 letters, digits, _ and -; what \
+             is nested is not compared"
+        ))
+    }
+}
+
 /// `true` or `false`.
 pub fn switch(text: &str) -> Result<bool, String> {
     match text {

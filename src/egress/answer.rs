@@ -23,6 +23,7 @@ use crate::http::coding::{Coding, decode};
 use crate::http::headers::{self, VERDICT};
 use crate::http::result::{Claim, claim};
 use crate::keys::Identity;
+use crate::upstream::Used;
 
 /// An answer the app may see.
 #[derive(Debug)]
@@ -34,8 +35,28 @@ pub struct Verified {
 }
 
 impl Verified {
-    /// Judges the answer to a signed request as the route asks for.
+    /// Judges the answer to a signed request as the route asks for. What fails ends the connection it
+    /// came on, also where it is only reported: the next answer there could be as wrong.
     pub fn judge(
+        egress: &Egress,
+        exchange: &mut Exchange,
+        route: &Route,
+        request: &Signed,
+        mut answer: Response<Held>,
+    ) -> Result<Self, Fault> {
+        let connection = answer.extensions_mut().remove::<Used>();
+        let judged = Self::of(egress, exchange, route, request, answer);
+        let failed = match &judged {
+            Ok(verified) => verified.verdict == Verdict::Failed,
+            Err(_) => true,
+        };
+        if let Some(connection) = connection.filter(|_| failed) {
+            connection.give_up();
+        }
+        judged
+    }
+
+    fn of(
         egress: &Egress,
         exchange: &mut Exchange,
         route: &Route,
@@ -144,11 +165,23 @@ struct Judge<'a> {
 
 impl Judge<'_> {
     fn proof(&self) -> Result<Proof, Fault> {
-        match Credentials::read(Kind::Response, &self.head.headers) {
+        let proof = match Credentials::read(Kind::Response, &self.head.headers) {
             Ok(credentials) => self.signed(&credentials),
             Err(CredentialsError::Absent) => self.unsigned(),
             Err(error) => Err(unreadable(error)),
-        }
+        }?;
+        self.bind()?;
+        Ok(proof)
+    }
+
+    /// The signature does not cover what was asked, so the answer's own words are held against it.
+    fn bind(&self) -> Result<(), Fault> {
+        let answer = match self.coding {
+            Coding::Identity => self.body,
+            Coding::Decoded(decoded) => decoded,
+            Coding::Opaque => return Ok(()),
+        };
+        self.route.bind.check(self.request.body(), answer)
     }
 
     fn signed(&self, credentials: &Credentials) -> Result<Proof, Fault> {

@@ -6,6 +6,7 @@
 
 pub mod answer;
 pub mod arrival;
+pub mod binding;
 pub mod connect;
 mod handshake;
 mod purpose;
@@ -28,6 +29,7 @@ use hyper::body::Incoming;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 
+pub use self::binding::Binding;
 pub use self::route::{Route, Routes, Unmatched};
 
 use self::answer::Verified;

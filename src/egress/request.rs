@@ -96,6 +96,11 @@ impl Signed {
         &self.uri
     }
 
+    /// The bytes that were signed.
+    pub fn body(&self) -> &[u8] {
+        &self.body.bytes
+    }
+
     /// The message for the gateway.
     pub fn to_request(&self, origin: &Origin, pseudonym: &str) -> Result<Request<Body>, Fault> {
         let mut fields = self.head.headers.clone();

@@ -11,6 +11,7 @@ use ::http::{HeaderMap, Uri};
 use countersign_protocol::ClientId;
 
 use super::arrival::Arrival;
+use super::binding::Binding;
 use crate::exchange::{Code, Fault, Policy};
 use crate::upstream::origin::asked;
 use crate::upstream::{Host, HostPattern, Origin};
@@ -51,6 +52,8 @@ pub struct Route {
     pub verify: Policy,
     /// How far `Response-Time` may be from our clock; nothing is refused for it when absent.
     pub max_skew: Option<Duration>,
+    /// The ids that an answer must not contradict.
+    pub bind: Binding,
     /// From sending the request to the last byte of the answer.
     pub timeout: Duration,
     /// The largest request body, in bytes.
@@ -281,6 +284,7 @@ mod tests {
             accelerate: true,
             verify: Policy::Enforce,
             max_skew: None,
+            bind: Binding::default(),
             timeout: Duration::from_secs(15),
             request_limit: 1,
             response_limit: 1,

@@ -144,6 +144,8 @@ codes! {
     ResponseClientMismatch = "response_client_mismatch", BAD_GATEWAY, Peer;
     /// The answer's time is no time, or too far from ours.
     ResponseTimeUnacceptable = "response_time_unacceptable", BAD_GATEWAY, Peer;
+    /// The answer is about another payment than the request.
+    ResponseMismatch = "response_mismatch", BAD_GATEWAY, Peer;
 }
 
 /// Why an exchange failed.

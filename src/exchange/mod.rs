@@ -289,7 +289,7 @@ impl fmt::Debug for Exchange {
     }
 }
 
-/// Codes that come from looking at a signature.
+/// Codes that come from looking at a message: at its signature, and at what it is about.
 fn is_verification(code: Code) -> bool {
     matches!(
         code,
@@ -299,6 +299,7 @@ fn is_verification(code: Code) -> bool {
             | Code::ResponseKeyUnknown
             | Code::ResponseClientMismatch
             | Code::ResponseTimeUnacceptable
+            | Code::ResponseMismatch
             | Code::RequestSignatureMissing
             | Code::RequestSignatureMalformed
             | Code::RequestSignatureInvalid

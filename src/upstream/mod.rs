@@ -105,7 +105,8 @@ impl Upstream {
         }
     }
 
-    /// Sends a request once and waits for the whole answer.
+    /// Sends a request once and waits for the whole answer, which carries its [`Used`] connection as
+    /// an extension.
     ///
     /// # Errors
     /// A [`Fault`] that says whether the request may have arrived.
@@ -115,9 +116,11 @@ impl Upstream {
         mut request: Request<Body>,
         limits: Limits,
     ) -> Result<Response<Held>, Fault> {
-        let connection = capture_connection(&mut request);
+        let connection = Used(capture_connection(&mut request));
         let answer = self.receive(request, limits.response_limit);
-        deliver(exchange, &connection, limits.timeout, answer).await
+        let mut answer = deliver(exchange, &connection, limits.timeout, answer).await?;
+        answer.extensions_mut().insert(connection);
+        Ok(answer)
     }
 
     /// The memory that answers are held in.
@@ -139,7 +142,7 @@ impl Upstream {
         mut request: Request<Body>,
         head_timeout: Duration,
     ) -> Result<Response<Incoming>, Fault> {
-        let connection = capture_connection(&mut request);
+        let connection = Used(capture_connection(&mut request));
         let answer = async {
             if request.headers().contains_key(UPGRADE) {
                 self.http1.request(request).await.map_err(fault)
@@ -182,19 +185,34 @@ impl Upstream {
 /// on it later could be taken for another answer, and it may well be dead.
 async fn deliver<T>(
     exchange: &mut Exchange,
-    connection: &CaptureConnection,
+    connection: &Used,
     within: Duration,
     answer: impl Future<Output = Result<T, Fault>>,
 ) -> Result<T, Fault> {
     exchange.handing_over();
     let answer = exchange.away(timeout(within, answer)).await;
     let answer = answer.unwrap_or_else(|_elapsed| Err(too_slow(connection, within)));
-    if answer.is_err()
-        && let Some(connection) = connection.connection_metadata().as_ref()
-    {
-        connection.poison();
+    if answer.is_err() {
+        connection.give_up();
     }
     answer
+}
+
+/// The connection that an exchange has used, if it came to one.
+#[derive(Clone, Debug)]
+pub struct Used(CaptureConnection);
+
+impl Used {
+    /// Lets no further exchange use it; those under way go on.
+    pub fn give_up(&self) {
+        if let Some(connection) = self.0.connection_metadata().as_ref() {
+            connection.poison();
+        }
+    }
+
+    fn is_open(&self) -> bool {
+        self.0.connection_metadata().is_some()
+    }
 }
 
 /// Refuses a change of protocol that the request did not ask for (RFC 9110 section 7.8).
@@ -224,10 +242,9 @@ fn malformed(text: &'static str) -> Fault {
     Fault::unknown(Code::UpstreamMalformed, text)
 }
 
-fn too_slow(connection: &CaptureConnection, limit: Duration) -> Fault {
+fn too_slow(connection: &Used, limit: Duration) -> Fault {
     // Without a connection not a byte can have left.
-    let connected = connection.connection_metadata().is_some();
-    let delivery = if connected {
+    let delivery = if connection.is_open() {
         Delivery::Unknown
     } else {
         Delivery::NotSent

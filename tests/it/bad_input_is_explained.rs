@@ -372,3 +372,22 @@ fn mistakes_in_the_section_ingress_have_their_line() {
         assert!(line.contains(expected), "{to}: {line}");
     }
 }
+
+#[test]
+fn ids_that_cannot_be_compared_have_their_line() {
+    let files = Files::new();
+    let many = vec!["id"; 33].join(", ");
+    for (bind, expected) in [
+        (
+            "[paymentRequestId, order.id]",
+            "bind[1]: \"order.id\" is no name of a top-level member",
+        ),
+        ("on", "bind: \"on\" is neither a list of names nor off"),
+        (&format!("[{many}]"), "bind: at most 32 names are compared"),
+    ] {
+        files.config("https://localhost:1", &format!("      bind: {bind}"), "");
+        let line = one_line(&files, "config.yaml");
+        let place = "egress.routes[0].";
+        assert!(line.contains(&format!("{place}{expected}")), "{line}");
+    }
+}

@@ -21,6 +21,7 @@
 )]
 
 mod a_thief_finds_little;
+mod answers_are_for_their_request;
 mod answers_are_signed;
 mod answers_are_verified;
 mod bad_certificates_are_explained;

@@ -10,7 +10,9 @@ use countersign::app::{self, Running};
 use countersign::clock::Clock;
 use countersign::config;
 use countersign::sandbox::{self, Started};
-use countersign_protocol::{ClientId, KeyVersion, PrivateKey};
+use countersign_protocol::{
+    ClientId, Content, KeyVersion, Offset, PrivateKey, Signature, Timestamp, sign,
+};
 use tempfile::TempDir;
 
 use super::process::PATIENCE;
@@ -160,14 +162,38 @@ impl World {
         &self.gateway.as_ref().unwrap().gateway
     }
 
+    /// An answer to a payment whose body the gateway signed, with further header lines.
+    pub fn signed_answer(&self, body: &str, extra: &str) -> Vec<u8> {
+        self.signed_answer_of(body.as_bytes(), extra, body.as_bytes())
+    }
+
+    /// The same, where what is sent is not what was signed.
+    pub fn signed_answer_of(&self, signed: &[u8], extra: &str, sent: &[u8]) -> Vec<u8> {
+        let client_id = ClientId::parse(CLIENT_ID).unwrap();
+        let time = Timestamp::at(self.clock.now(), Offset::default());
+        let content = Content {
+            method: "POST",
+            uri: PAY,
+            client_id: &client_id,
+            time: &time,
+            body: signed,
+        };
+        let signature = Signature {
+            key_version: KeyVersion::default(),
+            value: sign(&self.files.gateway, &content).unwrap(),
+        };
+        let length = sent.len();
+        let head = format!(
+            "HTTP/1.1 200 OK\r\nClient-Id: {CLIENT_ID}\r\nResponse-Time: {time}\r\n\
+             Signature: {signature}\r\n{extra}Content-Length: {length}\r\n\r\n"
+        );
+        [head.as_bytes(), sent].concat()
+    }
+
     /// Pays with further header lines.
     pub async fn pay(&self, extra: &str) -> Answer {
-        let request = post(
-            PAY,
-            &self.egress.to_string(),
-            extra,
-            payment("R1").as_bytes(),
-        );
+        let host = self.egress.to_string();
+        let request = post(PAY, &host, extra, payment("R1").as_bytes());
         send(self.egress, request).await
     }
 
@@ -228,6 +254,11 @@ async fn start(file: &Path, clock: Clock) -> Running {
     app::start(app::prepare(config::load(file), clock).unwrap())
         .await
         .unwrap()
+}
+
+/// A payment of that id, addressed to the sidecar itself.
+pub fn pay_request(egress: SocketAddr, id: &str) -> Vec<u8> {
+    post(PAY, &egress.to_string(), "", payment(id).as_bytes())
 }
 
 pub fn payment(id: &str) -> String {
