@@ -147,12 +147,13 @@ impl Sandbox {
 
     /// The last request that arrived.
     pub fn last_seen(&self) -> Option<Seen> {
-        self.inner
-            .seen
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .last()
-            .cloned()
+        self.seen().last().cloned()
+    }
+
+    /// The last thousand requests that arrived, the latest at the end.
+    pub fn seen(&self) -> Vec<Seen> {
+        let seen = &self.inner.seen;
+        seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     async fn exchange(&self, request: Request<Incoming>) -> Response<Body> {

@@ -39,6 +39,8 @@ mod identities_are_chosen;
 mod keys_are_reloaded;
 mod keys_come_from_anywhere;
 mod never_twice;
+mod no_broken_network_calls_an_app_twice;
+mod no_broken_network_pays_twice;
 mod nothing_leaks;
 mod opened_by_us;
 mod others_pass_untouched;

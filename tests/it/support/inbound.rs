@@ -59,15 +59,7 @@ impl Inbound {
 
     /// What Alipay+ would send now.
     pub fn message(&self, uri: &str, body: &[u8]) -> Message {
-        Message {
-            method: "POST".to_owned(),
-            uri: uri.to_owned(),
-            client_id: CLIENT_ID.to_owned(),
-            time: Timestamp::at(self.clock.now(), Offset::default()).to_string(),
-            key: self.files.gateway.clone(),
-            key_version: 1,
-            body: body.to_vec(),
-        }
+        Message::at(&self.clock, &self.files, uri, body)
     }
 
     /// Sends a message whose answer the app gives as these bytes; what the app saw.
@@ -93,26 +85,31 @@ impl Inbound {
 
     /// What is wrong with the signature of an answer; nothing when it is the partner's.
     pub fn flaw(&self, message: &Message, answer: &Answer) -> Option<String> {
-        let field = |name| answer.field(name).ok_or(format!("no {name}"));
-        let check = || {
-            let signature = Signature::parse(field("signature")?).map_err(|e| e.to_string())?;
-            let time = Timestamp::parse(field("response-time")?).map_err(|e| e.to_string())?;
-            let client_id = ClientId::parse(field("client-id")?).map_err(|e| e.to_string())?;
-            if signature.key_version != KeyVersion::default() {
-                return Err("another key version".to_owned());
-            }
-            let content = Content {
-                method: &message.method,
-                uri: &message.uri,
-                client_id: &client_id,
-                time: &time,
-                body: &answer.body,
-            };
-            verify(&self.files.partner.public_key(), &content, &signature.value)
-                .map_err(|error| error.to_string())
-        };
-        check().err()
+        flaw(&self.files, message, answer)
     }
+}
+
+/// What is wrong with the signature of an answer; nothing when it is the partner's.
+pub fn flaw(files: &Files, message: &Message, answer: &Answer) -> Option<String> {
+    let field = |name| answer.field(name).ok_or(format!("no {name}"));
+    let check = || {
+        let signature = Signature::parse(field("signature")?).map_err(|e| e.to_string())?;
+        let time = Timestamp::parse(field("response-time")?).map_err(|e| e.to_string())?;
+        let client_id = ClientId::parse(field("client-id")?).map_err(|e| e.to_string())?;
+        if signature.key_version != KeyVersion::default() {
+            return Err("another key version".to_owned());
+        }
+        let content = Content {
+            method: &message.method,
+            uri: &message.uri,
+            client_id: &client_id,
+            time: &time,
+            body: &answer.body,
+        };
+        verify(&files.partner.public_key(), &content, &signature.value)
+            .map_err(|error| error.to_string())
+    };
+    check().err()
 }
 
 /// A request of Alipay+, to be changed before it is signed.
@@ -128,6 +125,19 @@ pub struct Message {
 }
 
 impl Message {
+    /// What Alipay+ would send at that time.
+    pub fn at(clock: &Clock, files: &Files, uri: &str, body: &[u8]) -> Self {
+        Self {
+            method: "POST".to_owned(),
+            uri: uri.to_owned(),
+            client_id: CLIENT_ID.to_owned(),
+            time: Timestamp::at(clock.now(), Offset::default()).to_string(),
+            key: files.gateway.clone(),
+            key_version: 1,
+            body: body.to_vec(),
+        }
+    }
+
     /// Its three headers.
     pub fn headers(&self) -> String {
         format!(

@@ -2,7 +2,9 @@
 
 pub mod clients;
 pub mod daemon;
+pub mod faulty;
 pub mod inbound;
+pub mod lanes;
 pub mod listener;
 pub mod netns;
 pub mod partner;

@@ -228,6 +228,19 @@ pub fn metric(running: &Running, line: &str) -> f64 {
     found.map_or(0.0, |value| value.parse().unwrap())
 }
 
+/// How many answers of a direction the sidecar gave itself that say this of the delivery.
+pub fn faults_told(running: &Running, direction: &str, delivery: &str) -> usize {
+    let text = running.metrics.render().unwrap();
+    let told = text.lines().filter(|line| {
+        line.starts_with("countersign_faults_total{")
+            && line.contains(&format!(
+                "delivery=\"{delivery}\",direction=\"{direction}\""
+            ))
+    });
+    told.filter_map(|line| line.rsplit(' ').next()?.parse::<usize>().ok())
+        .sum()
+}
+
 fn held() -> Clock {
     Clock::held(SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000))
 }
@@ -250,7 +263,8 @@ pub async fn gateway(files: &Files, clock: &Clock, http2: bool, listen: &str) ->
     gateway
 }
 
-async fn start(file: &Path, clock: Clock) -> Running {
+/// A sidecar that is configured by a file.
+pub async fn start(file: &Path, clock: Clock) -> Running {
     app::start(app::prepare(config::load(file), clock).unwrap())
         .await
         .unwrap()
