@@ -81,10 +81,7 @@ impl Lane {
     }
 
     async fn settle(&self) {
-        self.peer.end_all().await;
-        while self.open.get() > 0 {
-            tokio::task::yield_now().await;
-        }
+        self.peer.end_all(&self.open).await;
     }
 
     /// Calls once; all outcomes, and how many calls the app got of the last.

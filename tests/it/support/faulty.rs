@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use prometheus::IntGauge;
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{ReadHalf, WriteHalf};
@@ -120,11 +121,19 @@ impl Faulty {
         *self.state.open.borrow()
     }
 
-    /// Ends all connections and waits until both sides have, too.
-    pub async fn end_all(&self) {
+    /// Ends all connections and waits until both sides have, too; then until the server, which shows
+    /// its open connections, has done all it will.
+    pub async fn end_all(&self, at_server: &IntGauge) {
         self.state.ends.send_modify(|ends| *ends += 1);
         let mut open = self.state.open.subscribe();
         open.wait_for(|open| *open == 0).await.unwrap();
+        // Connections are accepted in their order: when this one is over, none waits to be.
+        let mut last = TcpStream::connect(self.state.server).await.unwrap();
+        last.shutdown().await.unwrap();
+        swallow(&mut last.split().0).await;
+        while at_server.get() > 0 {
+            tokio::task::yield_now().await;
+        }
     }
 }
 
@@ -169,11 +178,14 @@ impl State {
                 }
             }
             Fault::Stall => {
-                let (mut from_client, _) = client.split();
-                tokio::select! {
-                    () = swallow(&mut from_client) => {}
-                    _ = ends.changed() => {}
+                {
+                    let (mut from_client, _) = client.split();
+                    tokio::select! {
+                        () = swallow(&mut from_client) => {}
+                        _ = ends.changed() => {}
+                    }
                 }
+                end(&mut client, &mut server).await;
             }
             Fault::Cut | Fault::Garble(_) => end(&mut client, &mut server).await,
         }

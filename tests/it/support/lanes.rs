@@ -202,8 +202,7 @@ impl Lanes {
             let tally = Arc::clone(&tally);
             tasks.push(tokio::spawn(async move {
                 while let Some(case) = cases.get(next.fetch_add(1, Ordering::SeqCst)) {
-                    let seen = timeout(PATIENCE, lane.run(*case)).await;
-                    let seen = seen.unwrap_or_else(|_| panic!("{case:?} takes for ever"));
+                    let seen = lane.run(*case).await;
                     tally.lock().unwrap().add(*case, &seen);
                 }
                 tally.lock().unwrap().early.append(&mut lane.early);
@@ -260,7 +259,11 @@ impl Lane {
 
     fn paying(&self, number: u64) -> impl Future<Output = Answer> + use<> {
         let body = payment(&id(number));
-        send(self.egress, post(PAY, &self.host, "", body.as_bytes()))
+        let paid = send(self.egress, post(PAY, &self.host, "", body.as_bytes()));
+        async {
+            let answer = timeout(PATIENCE, paid).await;
+            answer.unwrap_or_else(|_| panic!("an app waits for ever"))
+        }
     }
 
     /// Leaves one connection behind that was used.
@@ -292,10 +295,8 @@ impl Lane {
 
     /// Ends all connections and waits until the gateway has done all it will.
     async fn settle(&self) {
-        self.peer.end_all().await;
-        while self.open.get() > 0 {
-            tokio::task::yield_now().await;
-        }
+        let settled = timeout(PATIENCE, self.peer.end_all(&self.open)).await;
+        settled.unwrap_or_else(|_| panic!("a connection does not end"));
     }
 }
 
