@@ -35,12 +35,15 @@ pub use self::route::{Route, Routes, Unmatched};
 use self::answer::Verified;
 use self::arrival::Arrival;
 use self::reception::Reception;
+use self::relay::How;
 use self::request::Buffered;
 use self::route::{Target, UNMATCHED};
 use crate::ca::Authority;
 use crate::clock::Clock;
-use crate::exchange::{Code, Direction, Exchange, Fault, Ids, Verdict};
+use crate::exchange::{Code, Direction, Exchange, Fault, Ids};
 use crate::http::body::{Body, Budget, full};
+use crate::http::intake::Room;
+use crate::http::pace::Pace;
 use crate::http::{answer as fault_answer, intake};
 use crate::keys::{Identity, Keyring};
 use crate::live::Live;
@@ -48,6 +51,12 @@ use crate::net::drain::Drain;
 use crate::net::serve::{Service, Speaker};
 use crate::telemetry::Metrics;
 use crate::upstream::{Limits, OwnAddresses, Upstream};
+
+/// How much of a body an app must send while it is waited for; it is next door.
+const APPS_PACE: Pace = Pace {
+    within: Duration::from_secs(10),
+    least: 1 << 10,
+};
 
 /// What the configuration says of egress.
 #[derive(Clone, Debug)]
@@ -183,17 +192,17 @@ impl Egress {
             Target::Signed(route, origin) => (route, origin),
             Target::Forward(origin) => {
                 exchange.on_route(UNMATCHED);
-                let how = (Verdict::Forwarded, relay::FORWARD_TIMEOUT);
+                let how = How::forwarded(rules.config.tunnel.idle_timeout);
                 return relay::pass(self, exchange, request, (&origin, arrival), how).await;
             }
         };
         exchange.on_route(&route.name);
         if relay::is_unsigned_call(&request) {
-            let how = (Verdict::Unsigned, route.timeout);
+            let how = How::unsigned(route.timeout);
             return relay::pass(self, exchange, request, (&origin, arrival), how).await;
         }
         let identity = rules.identity(route, request.headers())?;
-        let room = (route.request_limit, rules.config.request_timeout);
+        let room = rules.room(route);
         let buffered = Buffered::read(exchange, request, room, &self.budget).await?;
         let signed = buffered.sign(self, identity).await?;
         let message = signed.to_request(&origin, &self.pseudonym)?;
@@ -224,6 +233,14 @@ impl Egress {
 }
 
 impl Rules {
+    fn room(&self, route: &Route) -> Room {
+        Room {
+            limit: route.request_limit,
+            within: self.config.request_timeout,
+            pace: APPS_PACE,
+        }
+    }
+
     /// Who signs: the client the app itself names when it is one of ours, otherwise the route's.
     fn identity(&self, route: &Route, fields: &HeaderMap) -> Result<&Arc<Identity>, Fault> {
         let mut named = fields.get_all(CLIENT_ID).iter().filter_map(|value| {

@@ -18,10 +18,45 @@ use super::arrival::{Arrival, Next};
 use crate::exchange::{Code, Exchange, Fault, Verdict};
 use crate::http::Body;
 use crate::http::headers::{self, VERDICT};
+use crate::http::pace::{Pace, Paced};
 use crate::upstream::Origin;
 
 /// How long the head of a forwarded answer may take; long polls of other services stay possible.
-pub const FORWARD_TIMEOUT: Duration = Duration::from_mins(5);
+const FORWARD_TIMEOUT: Duration = Duration::from_mins(5);
+
+/// How a request is passed on.
+#[derive(Clone, Copy, Debug)]
+pub struct How {
+    verdict: Verdict,
+    /// How long the head of the answer may take.
+    head_timeout: Duration,
+    /// How long nothing may come of a body that is waited for; for ever when absent.
+    idle_timeout: Option<Duration>,
+}
+
+impl How {
+    /// For a host no route names: as patient as with a tunnel.
+    pub fn forwarded(idle_timeout: Option<Duration>) -> Self {
+        Self {
+            verdict: Verdict::Forwarded,
+            head_timeout: FORWARD_TIMEOUT,
+            idle_timeout,
+        }
+    }
+
+    /// For a call that the protocol leaves unsigned.
+    pub fn unsigned(timeout: Duration) -> Self {
+        Self {
+            verdict: Verdict::Unsigned,
+            head_timeout: timeout,
+            idle_timeout: Some(timeout),
+        }
+    }
+
+    fn paced(&self, body: Incoming) -> Body {
+        Paced::new(body, self.idle_timeout.map(Pace::any)).boxed_unsync()
+    }
+}
 
 /// Passes a request on and its answer back. An upgrade that both sides want is left in `arrival`.
 pub async fn pass(
@@ -29,8 +64,9 @@ pub async fn pass(
     exchange: &mut Exchange,
     mut request: Request<Incoming>,
     (origin, arrival): (&Origin, &Arrival),
-    (verdict, head_timeout): (Verdict, Duration),
+    how: How,
 ) -> Result<Response<Body>, Fault> {
+    let verdict = how.verdict;
     let wanted = (verdict == Verdict::Forwarded)
         .then(|| upgrade_wanted(&request))
         .flatten();
@@ -46,10 +82,10 @@ pub async fn pass(
         ask_for(&mut head.headers, protocol);
     }
     head.version = Version::HTTP_11;
-    let request = Request::from_parts(head, body.map_err(Into::into).boxed_unsync());
+    let request = Request::from_parts(head, how.paced(body));
     let mut answer = egress
         .upstream
-        .relay(exchange, request, head_timeout)
+        .relay(exchange, request, how.head_timeout)
         .await?;
     let switched = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
     let there = switched.then(|| upgrade::on(&mut answer));
@@ -77,10 +113,7 @@ pub async fn pass(
             place,
         });
     }
-    Ok(Response::from_parts(
-        head,
-        body.map_err(Into::into).boxed_unsync(),
-    ))
+    Ok(Response::from_parts(head, how.paced(body)))
 }
 
 impl Egress {

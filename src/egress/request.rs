@@ -4,7 +4,6 @@
 //! Bytes of path, query and body leave exactly as they came.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use ::http::header::{ACCEPT_ENCODING, EXPECT, HOST};
 use ::http::request::Parts;
@@ -17,6 +16,7 @@ use super::Egress;
 use crate::clock::Stopwatch;
 use crate::exchange::{Code, Exchange, Fault};
 use crate::http::body::{Body, Budget, Held, full};
+use crate::http::intake::Room;
 use crate::http::{headers, intake};
 use crate::keys::Identity;
 use crate::upstream::Origin;
@@ -29,11 +29,11 @@ pub struct Buffered {
 }
 
 impl Buffered {
-    /// Reads the body within the bytes and the time of `room`.
+    /// Reads the body as far as there is `room`.
     pub async fn read(
         exchange: &mut Exchange,
         request: Request<Incoming>,
-        room: (usize, Duration),
+        room: Room,
         budget: &Budget,
     ) -> Result<Self, Fault> {
         let (head, body) = request.into_parts();

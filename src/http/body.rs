@@ -19,6 +19,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
 use prometheus::IntGauge;
 
+use super::pace::Slow;
 use crate::exchange::{Code, Exchange, Fault};
 
 /// How much of a source is read at a time.
@@ -175,10 +176,19 @@ impl http_body::Body for Reported {
                 self.exchange
                     .sent_back(frame.data_ref().map_or(0, Bytes::len));
             }
-            Poll::Ready(Some(Err(_))) => {
-                let text = "the answer broke off while it was passed on";
-                self.exchange
-                    .failed(&Fault::unknown(Code::UpstreamBrokeOff, text));
+            Poll::Ready(Some(Err(cause))) => {
+                let (code, text) = if cause.is::<Slow>() {
+                    (
+                        Code::UpstreamTimeout,
+                        "the answer stood still while it was passed on",
+                    )
+                } else {
+                    (
+                        Code::UpstreamBrokeOff,
+                        "the answer broke off while it was passed on",
+                    )
+                };
+                self.exchange.failed(&Fault::unknown(code, text));
             }
             Poll::Ready(None) | Poll::Pending => {}
         }

@@ -10,8 +10,11 @@ use hyper::body::Incoming;
 use tokio::time::timeout;
 
 use super::body::{self, BodyError, Budget, Held};
+use super::pace::{Pace, Paced, Slow};
 use super::{framing, headers};
 use crate::exchange::{Code, Exchange, Fault};
+
+const TOO_SLOW: &str = "the request's body did not arrive in time";
 
 /// Refuses what two readers could understand differently, and what goes in circles.
 ///
@@ -29,7 +32,18 @@ pub fn refuse_unservable(fields: &HeaderMap, pseudonym: &str) -> Result<(), Faul
     Ok(())
 }
 
-/// Reads a body to its end, at most `limit` bytes within `within`.
+/// What a body may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Room {
+    /// How many bytes.
+    pub limit: usize,
+    /// How long, all in all.
+    pub within: Duration,
+    /// How much of it must come while it is waited for.
+    pub pace: Pace,
+}
+
+/// Reads a body to its end.
 ///
 /// # Errors
 /// [`Code::RequestTooLarge`], [`Code::RequestTimeout`], [`Code::Overloaded`] when the budget is used
@@ -37,15 +51,15 @@ pub fn refuse_unservable(fields: &HeaderMap, pseudonym: &str) -> Result<(), Faul
 pub async fn hold(
     exchange: &mut Exchange,
     body: Incoming,
-    (limit, within): (usize, Duration),
+    room: Room,
     budget: &Budget,
 ) -> Result<Held, Fault> {
-    let arriving = timeout(within, body::hold(body, limit, budget));
+    let body = Paced::new(body, room.pace);
+    let arriving = timeout(room.within, body::hold(body, room.limit, budget));
     let held = match exchange.away(arriving).await {
         Ok(held) => held.map_err(fault)?,
         Err(_elapsed) => {
-            let text = "the request's body did not arrive in time";
-            return Err(Fault::not_sent(Code::RequestTimeout, text));
+            return Err(Fault::not_sent(Code::RequestTimeout, TOO_SLOW));
         }
     };
     exchange.received(held.bytes.len());
@@ -69,6 +83,9 @@ fn fault(error: BodyError) -> Fault {
         ),
         BodyError::OverBudget => {
             Fault::not_sent(Code::Overloaded, "no memory left to hold the request")
+        }
+        BodyError::Broken(cause) if cause.is::<Slow>() => {
+            Fault::not_sent(Code::RequestTimeout, TOO_SLOW).because(cause)
         }
         BodyError::Broken(cause) => {
             let text = "the request's body did not arrive whole";

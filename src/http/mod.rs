@@ -10,6 +10,7 @@ pub mod framing;
 pub mod headers;
 pub mod intake;
 pub mod json;
+pub mod pace;
 pub mod result;
 
 pub use body::{Body, Budget, Held};

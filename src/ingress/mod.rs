@@ -12,6 +12,7 @@ pub mod route;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ::http::{Method, Request, Response};
 use hyper::body::Incoming;
@@ -25,6 +26,8 @@ use self::request::{Claim, Received};
 use crate::clock::{Clock, Stopwatch};
 use crate::exchange::{Code, Direction, Exchange, Fault, Ids};
 use crate::http::body::{Body, Budget, full};
+use crate::http::intake::Room;
+use crate::http::pace::Pace;
 use crate::http::{answer as fault_answer, intake};
 use crate::keys::Keyring;
 use crate::live::Live;
@@ -33,6 +36,13 @@ use crate::net::drain::Drain;
 use crate::net::serve::Service;
 use crate::telemetry::Metrics;
 use crate::upstream::Upstream;
+
+/// How much of a body a caller must send while it is waited for. Nothing is proven before it is there,
+/// so whoever knows a client id could hold places and memory with next to no bytes.
+const STRANGERS_PACE: Pace = Pace {
+    within: Duration::from_secs(2),
+    least: 1 << 10,
+};
 
 /// What the configuration says of ingress.
 #[derive(Clone, Debug)]
@@ -116,7 +126,11 @@ impl Ingress {
         exchange.on_route(&route.name);
         let claim = Claim::read(&rules.keyring, route, &head, self.clock.now())?;
         let within = route.patience(&head.uri, since.elapsed());
-        let room = (route.request_limit, within);
+        let room = Room {
+            limit: route.request_limit,
+            within,
+            pace: STRANGERS_PACE,
+        };
         let body = intake::hold(exchange, body, room, &self.budget).await?;
         let proof = claim.prove(self, exchange, (route, &head), &body)?;
         Ok(Received::new(route, head, body, proof, since))

@@ -37,6 +37,7 @@ use self::connect::ConnectError;
 use crate::exchange::{Code, Delivery, Exchange, Fault};
 use crate::http::body::{self, Body, BodyError, Budget, Held};
 use crate::http::framing;
+use crate::http::pace::Slow;
 use crate::task::Executor;
 
 /// How long an unused connection is kept. Shorter than the minute common servers and load balancers
@@ -296,6 +297,10 @@ fn unconnected(error: &ConnectError) -> Fault {
 
 /// A connection that failed with the request on it.
 fn broken(cause: Box<dyn Error + Send + Sync>) -> Fault {
+    if find::<Slow>(cause.as_ref()).is_some() {
+        let text = "the request's body stood still while it was passed on";
+        return Fault::unknown(Code::RequestTimeout, text).because(cause);
+    }
     let malformed = find::<hyper::Error>(cause.as_ref()).is_some_and(|error| {
         error.is_parse() || error.is_parse_too_large() || error.is_parse_status()
     });

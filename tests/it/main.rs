@@ -38,6 +38,7 @@ mod https_clients_need_no_change;
 mod identities_are_chosen;
 mod keys_are_reloaded;
 mod keys_come_from_anywhere;
+mod limits_hold_and_traffic_goes_on;
 mod never_twice;
 mod no_broken_network_calls_an_app_twice;
 mod no_broken_network_pays_twice;
