@@ -4,6 +4,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 
 use crate::support::World;
+use crate::support::listener::Log;
 use crate::support::raw::{RawGateway, UNSIGNED, post, send};
 use crate::support::world::{PAY, payment};
 
@@ -41,6 +42,36 @@ async fn a_gateway_nobody_vouches_for_means_not_sent() {
         world.metric("countersign_upstream_connects_total{result=\"tls_failed\"}"),
         1.0
     );
+}
+
+#[tokio::test]
+async fn answer_log_and_metric_say_the_same_of_the_delivery() {
+    let log = Log::capture();
+    let gone = RawGateway::answering("").await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let nobody = listener.local_addr().unwrap();
+    drop(listener);
+    for (upstream, code, delivery) in [
+        (nobody, "upstream_unreachable", "not-sent"),
+        (gone, "upstream_broke_off", "unknown"),
+    ] {
+        let world = World::before(&format!("http://{upstream}"), "", "").await;
+        let answer = world.pay("").await;
+        assert_eq!(answer.outcome(), format!("{code} {delivery} 502"));
+        let labels = format!("code=\"{code}\",delivery=\"{delivery}\",direction=\"egress\"");
+        let metric = format!("countersign_faults_total{{{labels}}}");
+        world.until(&metric, 1.0).await;
+        world
+            .until("countersign_in_flight{direction=\"egress\"}", 0.0)
+            .await;
+        let id = answer.field("countersign-id").unwrap();
+        let lines = log.lines(&format!("id=\"{id}\""));
+        let [line] = lines.as_slice() else {
+            panic!("{lines:?}");
+        };
+        let says = format!("delivery=\"{delivery}\"");
+        assert!(line.contains(&says), "{line}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
