@@ -153,6 +153,7 @@ codes! {
 pub struct Fault {
     code: Code,
     delivery: Delivery,
+    status: StatusCode,
     text: Cow<'static, str>,
     cause: Option<Cause>,
 }
@@ -164,6 +165,7 @@ impl Fault {
         Self {
             code,
             delivery: Delivery::NotSent,
+            status: code.status(),
             text: text.into(),
             cause: None,
         }
@@ -174,6 +176,7 @@ impl Fault {
         Self {
             code,
             delivery: Delivery::Unknown,
+            status: code.status(),
             text: text.into(),
             cause: None,
         }
@@ -189,6 +192,7 @@ impl Fault {
     pub fn under(mut self, code: Code, text: impl Into<Cow<'static, str>>) -> Self {
         let was = std::mem::replace(&mut self.text, text.into());
         self.code = code;
+        self.status = code.status();
         if self.cause.is_none() {
             self.cause = Some(was.into_owned().into());
         }
@@ -202,6 +206,13 @@ impl Fault {
         self
     }
 
+    /// The same failure told with another status than its code's, for clients that act on it.
+    #[must_use]
+    pub fn told_as(mut self, status: StatusCode) -> Self {
+        self.status = status;
+        self
+    }
+
     /// The same failure with its cause, which only the log sees.
     #[must_use]
     pub fn because(mut self, cause: impl Into<Cause>) -> Self {
@@ -212,6 +223,11 @@ impl Fault {
     /// Its stable name.
     pub fn code(&self) -> Code {
         self.code
+    }
+
+    /// The status the caller gets.
+    pub fn status(&self) -> StatusCode {
+        self.status
     }
 
     /// Whether the request may have arrived.

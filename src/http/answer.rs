@@ -10,7 +10,7 @@ use ::http::{HeaderValue, Response};
 use bytes::Bytes;
 use serde_json::json;
 
-use super::body::{Body, Reported};
+use super::body::{Body, Reported, full};
 use super::headers;
 use crate::exchange::{Code, Exchange, Fault};
 
@@ -37,6 +37,12 @@ pub fn refusal(fault: &Fault) -> Response<Bytes> {
     result(fault, "F", code)
 }
 
+/// Answers a request that could not be read: nothing of it is known, and it is over at once.
+pub fn unread(mut exchange: Exchange, fault: &Fault, answer: Response<Bytes>) -> Response<Body> {
+    exchange.failed(fault);
+    finish(exchange, answer.map(full))
+}
+
 /// Ends an exchange with its answer; it is over with the answer's last byte.
 pub fn finish(mut exchange: Exchange, mut response: Response<Body>) -> Response<Body> {
     if let Ok(id) = HeaderValue::try_from(exchange.id()) {
@@ -58,7 +64,7 @@ fn result(fault: &Fault, status: &str, result_code: &str) -> Response<Bytes> {
         "resultMessage": message,
     }});
     let mut response = Response::new(Bytes::from(result.to_string()));
-    *response.status_mut() = code.status();
+    *response.status_mut() = fault.status();
     let fields = response.headers_mut();
     fields.insert(
         CONTENT_TYPE,

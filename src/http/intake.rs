@@ -11,6 +11,7 @@ use tokio::time::timeout;
 
 use super::body::{self, BodyError, Budget, Held};
 use super::pace::{Pace, Paced, Slow};
+use super::wire::{self, BadRequest};
 use super::{framing, headers};
 use crate::exchange::{Code, Exchange, Fault};
 
@@ -88,6 +89,9 @@ fn fault(error: BodyError) -> Fault {
             Fault::not_sent(Code::RequestTimeout, TOO_SLOW).because(cause)
         }
         BodyError::Broken(cause) => {
+            if let Some(reason) = wire::told::<BadRequest>(cause.as_ref()) {
+                return reason.fault().because(cause);
+            }
             let text = "the request's body did not arrive whole";
             Fault::not_sent(Code::RequestMalformed, text).because(cause)
         }

@@ -12,5 +12,6 @@ pub mod intake;
 pub mod json;
 pub mod pace;
 pub mod result;
+pub mod wire;
 
 pub use body::{Body, Budget, Held};
