@@ -12,6 +12,7 @@ use ::http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 
 use crate::ca::Authority;
+use crate::exchange::Fault;
 use crate::http::Body;
 use crate::http::body::full;
 use crate::keys::{KeyFacts, Keyring};
@@ -71,6 +72,10 @@ impl Service for Admin {
                 "try /, /livez, /readyz, /metrics, /keys, /ca.pem or POST /drain\n",
             ),
         }
+    }
+
+    fn refuse(&self, fault: &Fault) -> Response<Body> {
+        text(fault.status(), &format!("{}\n", fault.text()))
     }
 }
 

@@ -228,7 +228,7 @@ impl Common {
 
     fn serve<S: Service>(
         &self,
-        name: &str,
+        name: &'static str,
         service: S,
         listeners: Vec<TcpListener>,
         drain: Drain,
@@ -241,6 +241,7 @@ impl Common {
             let settings = Settings {
                 connections: self.state.config.limits.connections,
                 tls: tls.cloned(),
+                malformed: Some((self.metrics.malformed.clone(), name)),
                 head_timeout: if name == "ingress" {
                     STRANGERS
                 } else {

@@ -166,6 +166,11 @@ impl Service for Egress {
         fault_answer::finish(exchange, response)
     }
 
+    fn refuse(&self, fault: &Fault) -> Response<Body> {
+        let exchange = Exchange::unread(Direction::Egress, &self.metrics, &self.ids);
+        fault_answer::unread(exchange, fault, fault_answer::unknown(fault))
+    }
+
     async fn receive(self: Arc<Self>, stream: TcpStream, local: SocketAddr, speaker: Speaker) {
         Reception::new(self, local, speaker).receive(stream).await;
     }

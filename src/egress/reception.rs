@@ -8,6 +8,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use bytes::BytesMut;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
@@ -18,6 +19,7 @@ use super::arrival::{Arrival, Next};
 use super::purpose::Purpose;
 use crate::exchange::Way;
 use crate::net::drain::Phase;
+use crate::net::guard::Guarded;
 use crate::net::original;
 use crate::net::peeked::Peeked;
 use crate::net::serve::Speaker;
@@ -142,8 +144,13 @@ async fn taken_over(upgrade: OnUpgrade) -> Option<App> {
         }
     };
     // Only this room's connections can be taken over, and they are all of this type.
-    let parts = upgraded.downcast::<TokioIo<App>>().ok()?;
-    let (rest, stream) = parts.io.into_inner().into_parts();
-    debug_assert!(rest.is_empty(), "hyper has read everything before");
-    Some(Peeked::with(parts.read_buf, stream))
+    let parts = upgraded.downcast::<TokioIo<Guarded<App>>>().ok()?;
+    // hyper was given nothing beyond the request itself.
+    debug_assert!(parts.read_buf.is_empty(), "hyper has read ahead");
+    let (held, app) = parts.io.into_inner().into_parts();
+    let (rest, stream) = app.into_parts();
+    let mut early = BytesMut::from(parts.read_buf);
+    early.extend_from_slice(&held);
+    early.extend_from_slice(&rest);
+    Some(Peeked::with(early.freeze(), stream))
 }

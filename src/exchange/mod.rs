@@ -104,24 +104,33 @@ impl Exchange {
         path: &str,
         headers: &HeaderMap,
     ) -> Self {
-        metrics
-            .in_flight
-            .with_label_values(&[direction.as_str()])
-            .inc();
         let line = Line {
-            id: ids.next(),
-            direction: direction.as_str(),
-            route: "none".to_owned(),
             method: method.to_string(),
             path: path.chars().take(LONGEST_PATH).collect(),
-            outcome: "aborted",
             trace_id: trace_id(headers),
             ..Line::default()
         };
-        let metrics = metrics.clone();
+        Self::begin(direction, metrics, ids, line)
+    }
+
+    /// Starts one whose request could not be read.
+    pub fn unread(direction: Direction, metrics: &Metrics, ids: &Ids) -> Self {
+        Self::begin(direction, metrics, ids, Line::default())
+    }
+
+    fn begin(direction: Direction, metrics: &Metrics, ids: &Ids, line: Line) -> Self {
+        let direction = direction.as_str();
+        metrics.in_flight.with_label_values(&[direction]).inc();
+        let line = Line {
+            id: ids.next(),
+            direction,
+            route: "none".to_owned(),
+            outcome: "aborted",
+            ..line
+        };
         Self {
             line,
-            metrics,
+            metrics: metrics.clone(),
             started: Stopwatch::start(),
             delivery: Delivery::NotSent,
             away_since: None,

@@ -104,6 +104,11 @@ impl Service for Ingress {
         };
         fault_answer::finish(exchange, response)
     }
+
+    fn refuse(&self, fault: &Fault) -> Response<Body> {
+        let exchange = Exchange::unread(Direction::Ingress, &self.metrics, &self.ids);
+        fault_answer::unread(exchange, fault, fault_answer::refusal(fault))
+    }
 }
 
 impl Ingress {

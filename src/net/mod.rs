@@ -6,6 +6,7 @@
 mod busy;
 pub mod certificate;
 pub mod drain;
+pub mod guard;
 pub mod handshake;
 pub mod listener;
 pub mod opening;

@@ -10,12 +10,13 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::http::{Request, Response};
+use ::http::header::CONNECTION;
+use ::http::{HeaderValue, Method, Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use prometheus::IntGauge;
+use prometheus::{IntCounterVec, IntGauge};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -24,8 +25,12 @@ use tracing::{debug, warn};
 
 use super::busy::Busy;
 use super::drain::{Drain, Phase};
+use super::guard::{Guarded, Link};
 use super::handshake::Tls;
-use crate::http::Body;
+use crate::exchange::Fault;
+use crate::http::body::full;
+use crate::http::wire::Limits;
+use crate::http::{Body, answer};
 use crate::task;
 
 /// How long a TLS handshake may take.
@@ -51,6 +56,11 @@ pub trait Service: Send + Sync + Sized + 'static {
         request: Request<Incoming>,
         arrival: &Self::Arrival,
     ) -> impl Future<Output = Response<Body>> + Send;
+
+    /// Answers in place of a request that could not be read; the connection ends with it.
+    fn refuse(&self, fault: &Fault) -> Response<Body> {
+        answer::unknown(fault).map(full)
+    }
 
     /// Takes a connection whose local end is `local` and stays with it to its end: speaks HTTP on it,
     /// unless the service knows better.
@@ -84,6 +94,8 @@ pub struct Settings {
     pub tls: Option<Tls>,
     /// Shows the open connections.
     pub open: IntGauge,
+    /// Counts what is refused before it is read, under the listener's name and by reason.
+    pub malformed: Option<(IntCounterVec, &'static str)>,
 }
 
 impl Settings {
@@ -95,6 +107,7 @@ impl Settings {
             head_limit: HEAD_LIMIT,
             tls: None,
             open,
+            malformed: None,
         }
     }
 }
@@ -217,7 +230,10 @@ impl Speaker {
         S: Service,
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let busy = Busy::default();
+        let (busy, link) = (Busy::default(), Arc::<Link>::default());
+        let limits = Limits::of_head(self.settings.head_limit);
+        let malformed = self.settings.malformed.clone();
+        let io = Guarded::new(io, Arc::clone(&link), limits, malformed);
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(self.settings.head_timeout)
@@ -225,7 +241,10 @@ impl Speaker {
             // An app that half-closes after its request still wants the answer; and a payment in
             // mid-air is better finished and logged than cut off.
             .half_close(true)
-            .serve_connection(TokioIo::new(io), hyper_service(service, arrival, &busy))
+            .serve_connection(
+                TokioIo::new(io),
+                hyper_service(service, arrival, &busy, Some(link)),
+            )
             .with_upgrades();
         let shut_down = http1::UpgradeableConnection::graceful_shutdown;
         self.to_its_end(connection, shut_down, &busy).await;
@@ -243,7 +262,10 @@ impl Speaker {
             .timer(TokioTimer::new())
             .max_header_list_size(head_limit)
             .keep_alive_interval(self.settings.head_timeout)
-            .serve_connection(TokioIo::new(io), hyper_service(service, arrival, &busy));
+            .serve_connection(
+                TokioIo::new(io),
+                hyper_service(service, arrival, &busy, None),
+            );
         let shut_down = http2::Connection::graceful_shutdown;
         self.to_its_end(connection, shut_down, &busy).await;
     }
@@ -284,6 +306,7 @@ fn hyper_service<S: Service>(
     service: &Arc<S>,
     arrival: S::Arrival,
     busy: &Busy,
+    link: Option<Arc<Link>>,
 ) -> impl hyper::service::Service<
     Request<Incoming>,
     Response = Response<Body>,
@@ -291,11 +314,24 @@ fn hyper_service<S: Service>(
     Future = impl Future<Output = Result<Response<Body>, Infallible>> + Send + use<S>,
 > + use<S> {
     let (service, busy) = (Arc::clone(service), busy.clone());
-    service_fn(move |request| {
+    service_fn(move |request: Request<Incoming>| {
         let (service, arrival, exchange) = (Arc::clone(&service), arrival.clone(), busy.enter());
+        let entered = link.as_ref().map_or(Ok(()), |link| link.enter());
+        let link = link.clone();
         // On the heap while there is a request: most connections are idle, and many.
         Box::pin(async move {
-            let response = service.answer(request, &arrival).await;
+            let is_connect = request.method() == Method::CONNECT;
+            let mut response = match entered {
+                Ok(()) => service.answer(request, &arrival).await,
+                Err(reason) => service.refuse(&reason.fault()),
+            };
+            if let Some(link) = &link {
+                link.answered(is_connect, response.status());
+                if entered.is_err() || link.is_broken() {
+                    let close = HeaderValue::from_static("close");
+                    response.headers_mut().insert(CONNECTION, close);
+                }
+            }
             Ok(response.map(|body| exchange.until_sent(body)))
         })
     })

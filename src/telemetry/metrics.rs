@@ -34,6 +34,8 @@ pub struct Metrics {
     pub in_flight: IntGaugeVec,
     /// Answers the sidecar gave in place of the peer, with whether the request may have arrived.
     pub faults: IntCounterVec,
+    /// Requests refused before they were read, by listener and reason.
+    pub malformed: IntCounterVec,
     /// Time to make one signature.
     pub sign_duration: HistogramVec,
     /// Verified messages and refused ones by code.
@@ -113,6 +115,11 @@ impl Metrics {
                 "countersign_faults_total",
                 "Answers the sidecar gave itself, by code and by whether the request may have been delivered.",
                 &["direction", "code", "delivery"],
+            )?,
+            malformed: table.counters(
+                "countersign_malformed_requests_total",
+                "HTTP/1 requests that two readers could understand differently, refused by reason.",
+                &["listener", "reason"],
             )?,
             sign_duration: table.histograms(
                 "countersign_sign_duration_seconds",

@@ -2,6 +2,7 @@
 
 pub mod clients;
 pub mod daemon;
+pub mod entrances;
 pub mod faulty;
 pub mod inbound;
 pub mod lanes;

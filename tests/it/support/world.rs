@@ -139,6 +139,11 @@ impl World {
 
     /// A sidecar in front of something else.
     pub async fn before(upstream: &str, route: &str, rest: &str) -> Self {
+        Self::before_at(held(), upstream, route, rest).await
+    }
+
+    /// The same at another time.
+    pub async fn before_at(clock: Clock, upstream: &str, route: &str, rest: &str) -> Self {
         let files = Files::new();
         let file = files.config(upstream, route, rest);
         Self::of(files, &file).await
