@@ -16,7 +16,6 @@ use ::http::uri::Scheme;
 use ::http::{StatusCode, Uri};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::dns::Name;
-use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::time::timeout;
@@ -193,7 +192,7 @@ impl Connector {
         let origin = origin(&uri)?;
         let dialled = self.reach(&origin.host, origin.port).await?;
         if !origin.secure {
-            return Ok(Stream::Plain(TokioIo::new(dialled)));
+            return Ok(Stream::plain(dialled));
         }
         let host = origin.host.as_str().to_owned();
         let fail = |source| ConnectError::Tls {
@@ -207,7 +206,7 @@ impl Connector {
             .await
             .unwrap_or_else(|_elapsed| Err(io::ErrorKind::TimedOut.into()))
             .map_err(fail)?;
-        Ok(Stream::Tls(Box::new(TokioIo::new(tls))))
+        Ok(Stream::tls(tls))
     }
 
     async fn reach(&self, host: &Host, port: u16) -> Result<Dialled, ConnectError> {

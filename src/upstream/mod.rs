@@ -7,6 +7,7 @@
 //! flows; what an answer means is theirs to judge.
 
 pub mod connect;
+pub mod guard;
 pub mod origin;
 pub mod own;
 pub mod pattern;
@@ -34,10 +35,12 @@ pub use resolve::Resolver;
 pub use stream::Dialled;
 
 use self::connect::ConnectError;
+use self::guard::Unsent;
 use crate::exchange::{Code, Delivery, Exchange, Fault};
 use crate::http::body::{self, Body, BodyError, Budget, Held};
 use crate::http::framing;
 use crate::http::pace::Slow;
+use crate::http::wire::{self, BadAnswer, BadRequest, Malformed};
 use crate::task::Executor;
 
 /// How long an unused connection is kept. Shorter than the minute common servers and load balancers
@@ -295,27 +298,41 @@ fn unconnected(error: &ConnectError) -> Fault {
     Fault::not_sent(code, text)
 }
 
-/// A connection that failed with the request on it.
+/// A connection that failed with the request on it, or just before.
 fn broken(cause: Box<dyn Error + Send + Sync>) -> Fault {
     if find::<Slow>(cause.as_ref()).is_some() {
         let text = "the request's body stood still while it was passed on";
         return Fault::unknown(Code::RequestTimeout, text).because(cause);
     }
-    let malformed = find::<hyper::Error>(cause.as_ref()).is_some_and(|error| {
-        error.is_parse() || error.is_parse_too_large() || error.is_parse_status()
-    });
-    let (code, text) = if malformed {
-        (
-            Code::UpstreamMalformed,
-            "the gateway's answer is not valid HTTP",
-        )
+    let fault = if let Some(BadAnswer(reason)) = wire::told(cause.as_ref()) {
+        Fault::unknown(Code::UpstreamMalformed, BadAnswer(*reason).to_string())
+    } else if let Some(Unsent(reason)) = wire::told(cause.as_ref()) {
+        unsent(*reason)
+    } else if let Some(BadRequest(reason)) = wire::told(cause.as_ref()) {
+        // A part of it may have gone on before that showed.
+        BadRequest(*reason).fault().delivery(Delivery::Unknown)
+    } else if is_malformed(cause.as_ref()) {
+        malformed("the gateway's answer is not valid HTTP")
     } else {
-        (
-            Code::UpstreamBrokeOff,
-            "the connection ended before the answer was complete",
-        )
+        let text = "the connection ended before the answer was complete";
+        Fault::unknown(Code::UpstreamBrokeOff, text)
     };
-    Fault::unknown(code, text).because(cause)
+    fault.because(cause)
+}
+
+/// A connection that failed before a byte of the request was written.
+fn unsent(reason: Option<Malformed>) -> Fault {
+    let text = "the connection had ended before the request was written";
+    reason.map_or_else(
+        || Fault::not_sent(Code::UpstreamBrokeOff, text),
+        |reason| Fault::not_sent(Code::UpstreamMalformed, BadAnswer(reason).to_string()),
+    )
+}
+
+fn is_malformed(cause: &(dyn Error + 'static)) -> bool {
+    find::<hyper::Error>(cause).is_some_and(|error| {
+        error.is_parse() || error.is_parse_too_large() || error.is_parse_status()
+    })
 }
 
 /// The first error of that type in the chain of causes.

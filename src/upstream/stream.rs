@@ -14,6 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
+use super::guard::Guarded;
 use super::own::Registration;
 use crate::net::peeked::Peeked;
 
@@ -37,6 +38,11 @@ impl Dialled {
     /// The bytes that came early, once, and the connection.
     pub fn tcp(&mut self) -> (Bytes, &TcpStream) {
         (self.io.take_seen(), self.io.io())
+    }
+
+    /// The connection, to ask the kernel about.
+    pub(super) fn socket(&self) -> &TcpStream {
+        self.io.io()
     }
 
     /// The same connection behind bytes of it that were read already.
@@ -90,17 +96,36 @@ impl AsyncWrite for Dialled {
 #[derive(Debug)]
 pub enum Stream {
     /// Plain TCP.
-    Plain(TokioIo<Dialled>),
+    Plain(Box<TokioIo<Guarded<Dialled>>>),
     /// TLS on TCP.
-    Tls(Box<TokioIo<TlsStream<Dialled>>>),
+    Tls(Box<TokioIo<Guarded<TlsStream<Dialled>>>>),
+}
+
+impl Stream {
+    /// A connection without TLS.
+    pub(super) fn plain(io: Dialled) -> Self {
+        Self::Plain(Box::new(TokioIo::new(Guarded::new(io))))
+    }
+
+    /// A connection with TLS, on which ALPN chose between HTTP/1.1 and HTTP/2.
+    pub(super) fn tls(io: TlsStream<Dialled>) -> Self {
+        let io = if is_http2(&io) {
+            Guarded::unseen(io)
+        } else {
+            Guarded::new(io)
+        };
+        Self::Tls(Box::new(TokioIo::new(io)))
+    }
+}
+
+fn is_http2(io: &TlsStream<Dialled>) -> bool {
+    io.get_ref().1.alpn_protocol() == Some(b"h2")
 }
 
 impl Connection for Stream {
     fn connected(&self) -> Connected {
         match self {
-            Self::Tls(tls) if tls.inner().get_ref().1.alpn_protocol() == Some(b"h2") => {
-                Connected::new().negotiated_h2()
-            }
+            Self::Tls(tls) if is_http2(tls.inner().io()) => Connected::new().negotiated_h2(),
             Self::Tls(_) | Self::Plain(_) => Connected::new(),
         }
     }

@@ -39,6 +39,7 @@ mod identities_are_chosen;
 mod keys_are_reloaded;
 mod keys_come_from_anywhere;
 mod limits_hold_and_traffic_goes_on;
+mod malformed_answers_are_refused;
 mod malformed_requests_are_refused;
 mod never_twice;
 mod no_broken_network_calls_an_app_twice;
