@@ -328,3 +328,16 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<I> {
         self.io.is_write_vectored()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_that_the_guard_has_not_handed_on_is_refused() {
+        let link = Link::default();
+        link.pass();
+        assert_eq!(link.enter(), Ok(()));
+        assert_eq!(link.enter(), Err(BadRequest(Malformed::Disagreement)));
+    }
+}

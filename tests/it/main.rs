@@ -31,6 +31,7 @@ mod bad_ways_out_are_explained;
 mod both_directions;
 mod bytes_arrive_as_sent;
 mod callers_are_verified;
+mod clear_requests_pass;
 mod client_certificates_are_checked;
 mod clients_need_no_change;
 mod drains_in_order;

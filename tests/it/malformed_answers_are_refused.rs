@@ -241,7 +241,7 @@ async fn an_answer_that_comes_ahead_is_never_taken_for_the_next_one() {
     let mut gateway = RawGateway::by_hand().await;
     let world = World::before(&format!("http://{}", gateway.address), "", "").await;
     let planted = UNSIGNED.replace("200 OK", "418 Planted");
-    for round in 0..50 {
+    for round in 0..3 {
         let (answer, mut stream) = tokio::join!(world.pay(""), async {
             let (_, mut stream) = gateway.next().await;
             stream.write_all(UNSIGNED.as_bytes()).await.unwrap();

@@ -100,11 +100,10 @@ impl Answers {
     /// Takes some bytes; where the answer ended, if it did.
     fn step(&mut self, bytes: &[u8]) -> Result<(usize, Option<At>), Malformed> {
         let limits = self.limits;
+        // Two line ends are still to come: this line's, and the head's.
         let limit = |used: usize| {
-            (
-                limits.head.saturating_sub(used + 2),
-                Malformed::HeadTooLarge,
-            )
+            let room = limits.head.saturating_sub(used + 4);
+            (room, Malformed::HeadTooLarge)
         };
         match &mut self.state {
             State::Idle => Err(Malformed::Unasked),

@@ -110,7 +110,8 @@ impl Requests {
                 Ok((taken, false))
             }
             State::Head(head) => {
-                let room = limits.head.saturating_sub(head.bytes + 2);
+                // Two line ends are still to come: this line's, and the head's.
+                let room = limits.head.saturating_sub(head.bytes + 4);
                 let limit = (room, Malformed::HeadTooLarge);
                 let read = |line: &[u8]| head.read(line, limits.fields);
                 let (taken, whole) = self.lines.cut(bytes, limit, read)?;
@@ -200,6 +201,68 @@ impl Head {
         Asked {
             head_only: self.line.is_head,
             takeover: self.line.is_connect || (self.has_upgrade && !self.line.is_http_1_0),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Where the messages of a stream end, and why it ends itself, when it comes in such pieces.
+    fn ends(stream: &[u8], piece: usize) -> (Vec<usize>, Option<Malformed>) {
+        let mut requests = Requests::new(Limits::of_head(64 * 1024));
+        let (mut ends, mut read) = (Vec::new(), 0);
+        for mut bytes in stream.chunks(piece) {
+            while !bytes.is_empty() {
+                match requests.feed(bytes) {
+                    Ok(step) => {
+                        read += step.taken;
+                        if step.at == At::End {
+                            ends.push(read);
+                        }
+                        bytes = &bytes[step.taken..];
+                    }
+                    Err(reason) => {
+                        assert_eq!(requests.feed(b"GET"), Err(reason), "for ever after");
+                        return (ends, Some(reason));
+                    }
+                }
+            }
+        }
+        (ends, None)
+    }
+
+    #[test]
+    fn it_makes_no_difference_in_which_pieces_a_stream_comes() {
+        let post = "POST /p HTTP/1.1\r\nHost: a\r\n";
+        let get = "\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n";
+        let length = format!("{post}Content-Length: 5\r\n\r\nGET /");
+        let chunked = format!(
+            "{post}Transfer-Encoding: chunked\r\n\r\n5;a=\"\\\"\"\r\n\r\n\n0\r\r\na\r\n0123456789\r\n0\r\nA: b\r\n\r\n"
+        );
+        let expected = [get.len(), length.len(), chunked.len(), get.len()];
+        let expected: Vec<_> = expected
+            .iter()
+            .scan(0, |sum, length| {
+                *sum += length;
+                Some(*sum)
+            })
+            .collect();
+        let clear = format!("{get}{length}{chunked}{get}");
+        for (behind, reason) in [
+            ("", None),
+            ("GET / HTTP/1.1\r\nHost: a\r\n\n", Some(Malformed::BareLf)),
+            ("GET / HTTP/1.1\r\nHost: a\r\r\n", Some(Malformed::BareCr)),
+            ("GET / HTTP/1.1\r\n\r\n", Some(Malformed::HostMissing)),
+            ("\r\n\r\n\r\n", Some(Malformed::EmptyLines)),
+            ("\r\n GET", Some(Malformed::RequestLine)),
+        ] {
+            let stream = format!("{clear}{behind}");
+            for piece in 1..stream.len() {
+                let found = ends(stream.as_bytes(), piece);
+                assert_eq!(found, (expected.clone(), reason), "{piece} {behind:?}");
+            }
         }
     }
 }
