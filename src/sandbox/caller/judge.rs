@@ -41,6 +41,7 @@ pub(super) fn judge(
             verdict = judge.signature(answer);
             result = judge.result(&answer.body);
             judge.expectation(answer, verdict, result.as_ref());
+            judge.subject(&sent.body, &answer.body);
         }
         Err(fault) => judge.problems.push(judge.unanswered(fault)),
     }
@@ -64,6 +65,22 @@ struct Judge<'a> {
 }
 
 impl Judge<'_> {
+    /// Whether it is about the payment that was asked for, if it says.
+    fn subject(&mut self, asked: &[u8], answered: &[u8]) {
+        const ID: &str = "paymentRequestId";
+        let id = |body: &[u8]| {
+            let body: Value = serde_json::from_slice(body).ok()?;
+            body.get(ID)?.as_str().map(str::to_owned)
+        };
+        if let (Some(asked), Some(answered)) = (id(asked), id(answered))
+            && asked != answered
+        {
+            self.wrong(format!(
+                "the answer is for another payment: {ID} is {answered}, and {asked} was asked for"
+            ));
+        }
+    }
+
     /// Whether this is the answer the call should have.
     fn expectation(&mut self, answer: &Received, verdict: Verdict, result: Option<&Outcome>) {
         match self.call.fault {

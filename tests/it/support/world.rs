@@ -146,12 +146,15 @@ impl World {
     pub async fn before_at(clock: Clock, upstream: &str, route: &str, rest: &str) -> Self {
         let files = Files::new();
         let file = files.config(upstream, route, rest);
-        Self::of(files, &file).await
+        Self::of_at(clock, files, &file).await
     }
 
     /// A sidecar with that configuration, which says where the gateway is.
     pub async fn of(files: Files, file: &Path) -> Self {
-        let clock = held();
+        Self::of_at(held(), files, file).await
+    }
+
+    async fn of_at(clock: Clock, files: Files, file: &Path) -> Self {
         let running = start(file, clock.clone()).await;
         let egress = running.egress[0];
         Self {
