@@ -13,12 +13,14 @@ deps:
 lint:
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
+	cargo clippy -p countersign --all-targets --no-default-features --locked -- -D warnings
 	.testbed/bin/cargo-deny --log-level error check bans licenses sources
 	cargo check --locked -p countersign-protocol --no-default-features
 	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked
 
 unit:
 	cargo test --workspace --locked
+	cargo test -p countersign --no-default-features --locked --lib keys::token
 
 build:
 	cargo build --release --locked

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what `make test` needs beside Rust, on Debian 12: the runtimes of the legacy clients
 # in tests/clients, .testbed/venv and .testbed/node with the packages pinned there, a nameserver, a
-# forward proxy, and the tools that give tests a network of their own.
+# forward proxy, PKCS#11 tokens in software, and the tools that give tests a network of their own.
 #
 # Only what is missing is installed, so a second run takes a fraction of a second; root is
 # needed only when a Debian package is missing. Starts nothing, and writes nothing outside
@@ -73,6 +73,13 @@ has_network_tools() {
 # A nameserver and a forward proxy. Not in everybody's PATH, so the tests name dnsmasq in full.
 has_servers() {
     [[ -x /usr/sbin/dnsmasq ]] && command -v tinyproxy >/dev/null
+}
+
+# Tokens, the tools that fill them, and a way to unplug them. The tests name the modules in full.
+has_tokens() {
+    local clients=(/usr/lib/*/pkcs11/p11-kit-client.so)
+    command -v softhsm2-util >/dev/null && command -v pkcs11-tool >/dev/null &&
+        command -v p11-kit >/dev/null && [[ -e /usr/lib/softhsm/libsofthsm2.so && -e ${clients[0]} ]]
 }
 
 # Prints the interpreter to build the venv from. Debian's own comes first: tests run clients as
@@ -154,6 +161,7 @@ needs=(
     "has_openssl|openssl|openssl"
     "has_network_tools|ip, nft, both kinds of iptables and setpriv|iproute2 nftables iptables util-linux"
     "has_servers|dnsmasq and tinyproxy|dnsmasq-base tinyproxy-bin"
+    "has_tokens|SoftHSM, pkcs11-tool and p11-kit|softhsm2 opensc p11-kit p11-kit-modules"
 )
 
 missing=()

@@ -98,7 +98,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Shutdown(command) => command.execute(),
         Command::Redirect(command) => command.execute(),
     };
-    // Every key is dropped by now.
+    // Nothing signs any more.
     token::finish();
     match result {
         Ok(()) => ExitCode::SUCCESS,

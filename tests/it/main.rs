@@ -27,6 +27,8 @@ mod answers_are_verified;
 mod bad_certificates_are_explained;
 mod bad_input_is_explained;
 mod bad_reloads_are_explained;
+#[cfg(feature = "pkcs11")]
+mod bad_tokens_are_explained;
 mod bad_ways_out_are_explained;
 mod both_directions;
 mod bytes_arrive_as_sent;
@@ -39,6 +41,8 @@ mod https_clients_need_no_change;
 mod identities_are_chosen;
 mod keys_are_reloaded;
 mod keys_come_from_anywhere;
+#[cfg(feature = "pkcs11")]
+mod keys_in_tokens;
 mod limits_hold_and_traffic_goes_on;
 mod malformed_answers_are_refused;
 mod malformed_requests_are_refused;
@@ -61,6 +65,8 @@ mod the_way_out;
 mod the_world_changes;
 mod through_a_proxy;
 mod tls_is_looked_into;
+#[cfg(feature = "pkcs11")]
+mod tokens_come_and_go;
 mod tunnels_pass_unread;
 mod wrong_answers_are_told;
 mod wrong_calls_are_refused;

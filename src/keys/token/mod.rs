@@ -18,6 +18,8 @@ mod connection;
 mod desk;
 mod error;
 #[cfg(feature = "pkcs11")]
+mod gate;
+#[cfg(feature = "pkcs11")]
 mod key;
 #[cfg(feature = "pkcs11")]
 mod module;

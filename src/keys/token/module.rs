@@ -7,12 +7,12 @@
 //! never finalised when somebody outside of this file initialised it, and never unloaded.
 //!
 //! Every call into the module is made under [`Lease::enter`], so that none is under way when it is
-//! finalised. Nobody ever waits for a call that hangs: what needs the module alone gives up instead.
+//! finalised. A call that hangs is not waited for: what needs the module alone gives up soon.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use std::{fs, io};
 
@@ -22,13 +22,22 @@ use tracing::debug;
 use zeroize::Zeroizing;
 
 use super::error::{CallError, TokenError};
+use super::gate::{Gate, Pass};
 use crate::clock::Stopwatch;
 
 /// A module is not initialised anew more often than this.
 const BETWEEN_REVIVALS: Duration = Duration::from_millis(250);
 
+/// How long calls are waited for that should be short, before a module is finalised.
+const PATIENCE: Duration = Duration::from_millis(500);
+
 /// How long [`finish`] waits.
 const FAREWELL: Duration = Duration::from_secs(1);
+
+/// p11-kit's client sends all calls through one socket, to a server that answers one after the other. When
+/// the server dies, of several threads in calls all but one wait for ever (seen with 0.24.1). So
+/// its calls are made one after the other here, which costs nothing.
+const ONE_AFTER_THE_OTHER: &str = "p11-kit-client";
 
 /// Every module this process has loaded, by file.
 static MODULES: Mutex<BTreeMap<PathBuf, Arc<Module>>> = Mutex::new(BTreeMap::new());
@@ -42,11 +51,9 @@ static SHARED: AtomicBool = AtomicBool::new(false);
 struct Module {
     file: PathBuf,
     pkcs11: Pkcs11,
-    /// How often it was initialised. Held for reading during calls, for writing to (de)initialise.
-    generation: RwLock<u64>,
+    /// Entered by calls, and alone to finalise. Its generation is how often it was initialised.
+    gate: Gate,
     life: Mutex<Life>,
-    /// Rung when the last lease is given back.
-    unused: Condvar,
     /// How many connections there are to each token, by label.
     connected: Mutex<BTreeMap<String, usize>>,
     /// PINs that were refused, by the token's label.
@@ -56,8 +63,9 @@ struct Module {
 #[derive(Debug, Default)]
 struct Life {
     leases: usize,
-    /// Since when it is initialised.
-    initialised: Option<Stopwatch>,
+    initialised: bool,
+    /// When it was last initialised anew.
+    revived: Option<Stopwatch>,
 }
 
 /// The right to use a module. It stays initialised as long as there is one.
@@ -68,13 +76,13 @@ pub(super) struct Lease(Arc<Module>);
 pub(super) struct Inside<'a> {
     /// The module's functions.
     pub(super) pkcs11: &'a Pkcs11,
-    generation: RwLockReadGuard<'a, u64>,
+    pass: Pass<'a>,
 }
 
 impl Inside<'_> {
     /// Sessions of another generation are gone, and their numbers may belong to others now.
     pub(super) fn generation(&self) -> u64 {
-        *self.generation
+        self.pass.generation()
     }
 }
 
@@ -90,11 +98,7 @@ impl Lease {
     pub(super) fn enter(&self) -> Inside<'_> {
         Inside {
             pkcs11: &self.0.pkcs11,
-            generation: self
-                .0
-                .generation
-                .read()
-                .unwrap_or_else(PoisonError::into_inner),
+            pass: self.0.gate.enter(),
         }
     }
 
@@ -103,23 +107,23 @@ impl Lease {
     pub(super) fn revive(&self, generation: u64, present: &[String]) -> bool {
         let module = &self.0;
         let mut life = locked(&module.life);
-        // Waiting for a call that hangs would stop those that do not.
-        let Ok(mut current) = module.generation.try_write() else {
-            return false;
-        };
-        if *current != generation {
+        if module.gate.generation() != generation {
             return true;
         }
         let recent = |since: Stopwatch| since.elapsed() < BETWEEN_REVIVALS;
-        if SHARED.load(Ordering::Relaxed) || life.initialised.is_some_and(recent) {
+        if SHARED.load(Ordering::Relaxed) || life.revived.is_some_and(recent) {
             return false;
         }
-        let in_use = locked(&module.connected);
-        if present.iter().any(|label| in_use.contains_key(label)) {
+        let in_use = |label: &String| locked(&module.connected).contains_key(label);
+        if present.iter().any(in_use) {
             return false;
         }
+        let Some(alone) = module.gate.alone(PATIENCE) else {
+            return false;
+        };
         module.finalise(&mut life);
-        *current += 1;
+        alone.change();
+        life.revived = Some(Stopwatch::start());
         module.initialise(&mut life).is_ok()
     }
 
@@ -168,9 +172,8 @@ impl Module {
         let module = Arc::new(Self {
             pkcs11: Pkcs11::new(&path).map_err(|error| not_loaded(file, &error))?,
             file: file.to_owned(),
-            generation: RwLock::default(),
+            gate: gate(&path),
             life: Mutex::default(),
-            unused: Condvar::new(),
             connected: Mutex::default(),
             refused: Mutex::default(),
         });
@@ -180,13 +183,11 @@ impl Module {
 
     fn begin(&self) -> Result<(), TokenError> {
         let mut life = locked(&self.life);
-        if life.initialised.is_none() {
+        if !life.initialised {
             // Without a lease nobody is inside.
-            let mut generation = self
-                .generation
-                .write()
-                .unwrap_or_else(PoisonError::into_inner);
-            *generation += 1;
+            if let Some(alone) = self.gate.alone(PATIENCE) {
+                alone.change();
+            }
             self.initialise(&mut life)?;
         }
         life.leases += 1;
@@ -199,12 +200,11 @@ impl Module {
         if life.leases > 0 {
             return;
         }
-        if let Ok(_alone) = self.generation.try_write()
+        if let Some(_alone) = self.gate.alone(PATIENCE)
             && !SHARED.load(Ordering::Relaxed)
         {
             self.finalise(&mut life);
         }
-        self.unused.notify_all();
     }
 
     fn initialise(&self, life: &mut Life) -> Result<(), TokenError> {
@@ -223,12 +223,14 @@ impl Module {
                 });
             }
         }
-        life.initialised = Some(Stopwatch::start());
+        life.initialised = true;
         Ok(())
     }
 
     fn finalise(&self, life: &mut Life) {
-        life.initialised = None;
+        if !std::mem::take(&mut life.initialised) {
+            return;
+        }
         // A module that cannot end will say so again when it is to begin.
         if let Err(error) = self.pkcs11.clone().finalize() {
             debug!(module = %self.file.display(), error = %CallError::from(&error), "not finalised");
@@ -236,17 +238,26 @@ impl Module {
     }
 }
 
-/// Waits until no module is in use any more, for a second at most: a program that ends while one is
-/// may crash in it. To be called when every key was dropped.
+/// Ends the use of every module for good, so that no thread is in one while the program ends: some
+/// crash then. Waits a second at most for calls that are under way. Whoever calls a module
+/// afterwards waits for ever.
 pub fn finish() {
     let modules: Vec<_> = locked(&MODULES).values().map(Arc::clone).collect();
     let start = Stopwatch::start();
     for module in modules {
-        let life = locked(&module.life);
         let rest = FAREWELL.saturating_sub(start.elapsed());
-        let used = |life: &mut Life| life.leases > 0;
-        // The time is up, or it is not: the program ends either way.
-        let _result = module.unused.wait_timeout_while(life, rest, used);
+        if module.gate.close(rest) && !SHARED.load(Ordering::Relaxed) {
+            module.finalise(&mut locked(&module.life));
+        }
+    }
+}
+
+fn gate(path: &Path) -> Gate {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    if name.starts_with(ONE_AFTER_THE_OTHER) {
+        Gate::narrow()
+    } else {
+        Gate::default()
     }
 }
 
@@ -320,4 +331,31 @@ fn screaming(name: &str) -> String {
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use cryptoki::context::Function;
+
+    use super::*;
+
+    #[test]
+    fn codes_have_the_names_of_the_standard() {
+        let rows = [
+            (RvError::PinIncorrect, "CKR_PIN_INCORRECT"),
+            (
+                RvError::CryptokiNotInitialized,
+                "CKR_CRYPTOKI_NOT_INITIALIZED",
+            ),
+            (RvError::GeneralError, "CKR_GENERAL_ERROR"),
+            (RvError::VendorDefined(0x8000_0001), "the code 0x80000001"),
+        ];
+        for (code, name) in rows {
+            let call = CallError::from(&Error::Pkcs11(code, Function::OpenSession));
+            assert_eq!(
+                call.to_string(),
+                format!("C_OpenSession failed with {name}")
+            );
+        }
+    }
 }

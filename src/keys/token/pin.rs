@@ -92,3 +92,30 @@ fn risk(locked: bool, last_try: bool, at: &Arc<Place>) -> Result<(), TokenError>
         (false, false) => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn takes_off_one_line_end_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("pin");
+        let rows: [(&[u8], &[u8]); 7] = [
+            (b"1234", b"1234"),
+            (b"1234\n", b"1234"),
+            (b"1234\r\n", b"1234"),
+            (b"1234\r", b"1234"),
+            (b"1234\n\n", b"1234\n"),
+            (b" 12 34 \n", b" 12 34 "),
+            (b"\xc3\xa9\xff\n", b"\xc3\xa9\xff"),
+        ];
+        for (content, expected) in rows {
+            fs::write(&file, content).unwrap();
+            let pin = Pin::read(&file).unwrap();
+            assert_eq!(**pin.0, *expected, "{content:?}");
+        }
+    }
+}

@@ -43,7 +43,8 @@ pub(super) fn token(tokens: Vec<Token>, at: &Arc<Place>) -> Result<Token, TokenE
     if count > 1 {
         return Err(TokenError::SeveralTokens { at, count });
     }
-    let labels = labels().collect();
+    let mut labels: Vec<_> = labels().collect();
+    labels.sort_unstable();
     let mut tokens = tokens.into_iter();
     let found = tokens.find(|token| token.info.label() == at.token);
     found.ok_or(TokenError::NoToken { at, labels })

@@ -13,6 +13,8 @@ pub mod pki;
 pub mod process;
 pub mod raw;
 pub mod redirected;
+#[cfg(feature = "pkcs11")]
+pub mod softhsm;
 pub mod town;
 pub mod upstream;
 pub mod world;
