@@ -10,7 +10,7 @@ use std::time::Instant;
 use crate::keys_in_tokens::runtime_of;
 use crate::support::process::{PATIENCE, Sidecar, countersign, text};
 use crate::support::raw::{post, send};
-use crate::support::softhsm::{SOFTHSM, TOKEN, Tokens, alone, client};
+use crate::support::softhsm::{PIN, SOFTHSM, TOKEN, Tokens, alone, client};
 use crate::support::world::{PAY, payment};
 use crate::support::{Files, World};
 
@@ -117,6 +117,7 @@ fn payments_go_on_when_the_token_is_back_and_none_is_sent_twice_or_unsigned() {
                 .find(|line| line["error"] == "signing_failed");
             let reason = failed.unwrap()["reason"].as_str().unwrap().to_owned();
             assert!(reason.contains(TOKEN), "{reason}");
+            assert!(!format!("{:?}", sidecar.log).contains(PIN));
             sidecar.signal("INT");
             sidecar.wait_for(|line| line["message"] == "drained");
             assert_eq!(sidecar.exit().code(), Some(0));
@@ -152,7 +153,7 @@ fn check_names_the_token_and_every_mistake_in_it() {
             ),
             (
                 pin.as_str(),
-                "27182818",
+                PIN,
                 "the file that pin_file names: no such file",
             ),
             (
@@ -175,6 +176,7 @@ fn check_names_the_token_and_every_mistake_in_it() {
             let said = String::from_utf8(output.stderr).unwrap();
             assert!(said.contains(expected), "{expected}: {said}");
             assert!(said.contains("config.yaml:"), "{said}");
+            assert!(!said.contains(PIN), "{said}");
         }
         let theirs = good.replace("{ file: alipayplus.pem", "{ pkcs11: { module: x }");
         fs::write(&file, theirs).unwrap();
