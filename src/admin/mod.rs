@@ -88,6 +88,7 @@ impl Admin {
     }
 
     fn metrics(&self) -> Response<Body> {
+        self.shown.now().keyring.publish_tokens(&self.metrics);
         match self.metrics.render() {
             Ok(metrics) => typed(
                 StatusCode::OK,

@@ -187,6 +187,14 @@ impl Identity {
         }
     }
 
+    /// How many sessions have the token of its key; nothing when the key is in no token.
+    pub(super) fn token_sessions(&self) -> Option<usize> {
+        match &self.signing.key {
+            SigningKey::Token(key) => Some(key.connected()),
+            SigningKey::Held(_) => None,
+        }
+    }
+
     pub(super) fn facts(&self) -> Vec<KeyFacts> {
         let signing = &self.signing;
         let mut facts = vec![signing.facts(&self.client_id, "sign", signing.key.public_half())];

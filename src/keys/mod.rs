@@ -162,6 +162,20 @@ impl Keyring {
     }
 }
 
+impl Keyring {
+    /// Shows which tokens are there at this moment.
+    pub fn publish_tokens(&self, metrics: &Metrics) {
+        metrics.token_sessions.reset();
+        for identity in self.identities.values() {
+            if let Some(sessions) = identity.token_sessions() {
+                let client_id = identity.client_id.as_str();
+                let shown = metrics.token_sessions.with_label_values(&[client_id]);
+                shown.set(i64::try_from(sessions).unwrap_or(i64::MAX));
+            }
+        }
+    }
+}
+
 impl Config {
     /// The files whose change matters: those with keys, passphrases and PINs.
     pub fn files(&self) -> Vec<PathBuf> {

@@ -52,6 +52,8 @@ pub struct Metrics {
     pub key_info: IntGaugeVec,
     /// When each key was loaded.
     pub key_loaded: GaugeVec,
+    /// Sessions with the token of each identity that signs with one.
+    pub token_sessions: IntGaugeVec,
     /// Messages that verified with a key that is not the newest of their identity.
     pub older_key_uses: IntCounterVec,
     /// Reloads of what was changed on disk, by [`Reload`] and result; counted by
@@ -162,6 +164,11 @@ impl Metrics {
                 "countersign_key_loaded_timestamp_seconds",
                 "When the key was loaded, in seconds since the epoch.",
                 &["client_id", "use", "key_version", "fingerprint"],
+            )?,
+            token_sessions: table.gauges(
+                "countersign_token_sessions",
+                "Sessions that have the token of the signing key now; 0 while it is away.",
+                &["client_id"],
             )?,
             older_key_uses: table.counters(
                 "countersign_older_key_uses_total",

@@ -12,7 +12,7 @@ use crate::support::process::{PATIENCE, Sidecar, countersign, text};
 use crate::support::raw::{post, send};
 use crate::support::softhsm::{PIN, SOFTHSM, TOKEN, Tokens, alone, client};
 use crate::support::world::{PAY, payment};
-use crate::support::{Files, World};
+use crate::support::{Answer, CLIENT_ID, Files, World};
 
 /// Puts the partner's key into the token, and the token into the configuration.
 fn move_key(files: &Files, tokens: &Tokens) {
@@ -36,9 +36,18 @@ async fn pay(egress: SocketAddr) -> String {
     send(egress, request).await.outcome()
 }
 
-async fn ready(sidecar: &Sidecar) -> u16 {
-    let request = "GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
-    send(sidecar.admin, request).await.status
+async fn get(sidecar: &Sidecar, path: &str) -> Answer {
+    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    send(sidecar.admin, request).await
+}
+
+/// Waits until that many sessions have the token.
+async fn until_sessions(sidecar: &Sidecar, number: usize) {
+    let start = Instant::now();
+    let line = format!("countersign_token_sessions{{client_id=\"{CLIENT_ID}\"}} {number}\n");
+    while !get(sidecar, "/metrics").await.text().contains(&line) {
+        assert!(start.elapsed() < PATIENCE, "never {line}");
+    }
 }
 
 /// What came of the payments of several apps.
@@ -91,7 +100,9 @@ fn payments_go_on_when_the_token_is_back_and_none_is_sent_twice_or_unsigned() {
                 Tally::until_more(&tally.verified).await;
                 drop(server.take());
                 Tally::until_more(&tally.unsigned).await;
-                assert_eq!(ready(&sidecar).await, 200, "the process is as it should be");
+                let ready = get(&sidecar, "/readyz").await.status;
+                assert_eq!(ready, 200, "the process is as it should be");
+                until_sessions(&sidecar, 0).await;
                 sidecar.signal("HUP");
                 let line = sidecar.wait_for(|line| {
                     let said = line["message"].as_str().unwrap_or_default();
@@ -101,6 +112,7 @@ fn payments_go_on_when_the_token_is_back_and_none_is_sent_twice_or_unsigned() {
                 assert!(reason.contains("no token is labelled"), "{reason}");
                 server = Some(tokens.plug_in(SOFTHSM.as_ref()));
                 Tally::until_more(&tally.verified).await;
+                until_sessions(&sidecar, 4).await;
             }
             tally.stop.store(true, Ordering::SeqCst);
             for app in apps {

@@ -45,6 +45,7 @@ async fn until_it_fails(key: &TokenKey, expected: impl Fn(&str) -> bool) -> Toke
             }
             assert!(start.elapsed() < PATIENCE, "never as expected: {error}");
         }
+        assert!(start.elapsed() < PATIENCE, "never fails as expected");
         tokio::task::yield_now().await;
     }
 }

@@ -78,7 +78,7 @@ impl TokenKey {
         self.0.desk.sessions()
     }
 
-    /// Signs a content: the same bytes as [`countersign_protocol::sign`] would with the key in a file.
+    /// Signs a content: the same bytes as [`countersign_protocol::sign()`] would with the key in a file.
     ///
     /// Takes at most five seconds, the wait for a free session included. Dropping the future takes the
     /// request back.

@@ -199,12 +199,16 @@ impl Tokens {
     /// Plugs the tokens into a process of their own.
     pub fn plug_in(&self, module: &Path) -> Server {
         let socket = self.path("socket");
-        let mut child = Command::new("p11-kit")
-            .args(["server", "--foreground", "--name", text(&socket)])
+        let server = ["p11-kit", "server", "--foreground", "--name", text(&socket)];
+        // It ends with the test, also with one that is killed, and keeps none of its pipes.
+        let mut child = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL"])
+            .args(server)
             .args(["--provider", text(module), "pkcs11:"])
             .process_group(0)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
+            .stderr(Stdio::null())
             .spawn()
             .unwrap_or_else(|error| panic!("p11-kit: {error}; run scripts/test-deps.sh"));
         let mut line = String::new();
