@@ -134,10 +134,11 @@ impl Server {
         let speaker = Speaker { settings, drain };
         let drain = speaker.drain.clone();
         let mut closing = pin!(drain.reached(Phase::Closing));
+        let mut failing = false;
         loop {
             let accepted = tokio::select! {
                 () = &mut closing => break,
-                accepted = accept(&listener, &slots) => accepted,
+                accepted = accept(&listener, &slots, &mut failing) => accepted,
             };
             if let Some((stream, slot)) = accepted {
                 let receiving = take(Arc::clone(&service), speaker.clone(), stream, slot);
@@ -150,9 +151,11 @@ impl Server {
     }
 }
 
+/// Takes the next connection; `failing` is whether the last attempt failed.
 async fn accept(
     listener: &TcpListener,
     slots: &Arc<Semaphore>,
+    failing: &mut bool,
 ) -> Option<(TcpStream, OwnedSemaphorePermit)> {
     // A slot first: without one the connection waits in the kernel's queue.
     let slot = match Arc::clone(slots).try_acquire_owned() {
@@ -164,10 +167,16 @@ async fn accept(
         }
     };
     match listener.accept().await {
-        Ok((stream, _peer)) => Some((stream, slot)),
+        Ok((stream, _peer)) => {
+            *failing = false;
+            Some((stream, slot))
+        }
         Err(error) => {
-            // Most likely out of file descriptors (EMFILE): connections that end will free some.
-            warn!(%error, "cannot accept a connection");
+            // Most likely out of file descriptors (EMFILE): connections that end will free some. One
+            // line however long it takes, or the disk would be the next to fill.
+            if !std::mem::replace(failing, true) {
+                warn!(%error, "cannot accept a connection; trying again until it can be done");
+            }
             tokio::time::sleep(ACCEPT_PAUSE).await;
             None
         }

@@ -56,6 +56,7 @@ mod redirect_is_explained;
 mod redirect_rules;
 mod redirected_apps_need_no_change;
 mod sidecars_sign_with_tokens;
+mod storms_pass;
 mod support;
 mod the_binary_serves;
 mod the_ca_is_kept;
