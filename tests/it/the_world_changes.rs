@@ -19,7 +19,8 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
+use tokio::sync::oneshot;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 
 use crate::support::daemon::{Nameserver, closed_port};
@@ -31,23 +32,23 @@ use crate::support::upstream::WayOut;
 use crate::support::world::{PAY, gateway, metric, payment};
 use crate::support::{Files, World};
 
-/// A gateway that keeps connections, answers all that comes, and goes when dropped.
-struct Passing(JoinHandle<()>);
-
-impl Drop for Passing {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
+/// A gateway that keeps connections and answers all that comes, until it goes.
+struct Passing {
+    task: JoinHandle<()>,
+    going: oneshot::Sender<()>,
 }
 
 impl Passing {
     async fn at(address: SocketAddr, deliveries: &Arc<Mutex<Vec<Vec<u8>>>>) -> Self {
         let (listener, deliveries) = (bind(address).await, Arc::clone(deliveries));
-        Self(tokio::spawn(async move {
-            // Ends with this task, and so do its connections.
-            let mut connections = tokio::task::JoinSet::new();
+        let (going, mut gone) = oneshot::channel();
+        let task = tokio::spawn(async move {
+            let mut connections = JoinSet::new();
             loop {
-                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut stream = tokio::select! {
+                    _ = &mut gone => break,
+                    accepted = listener.accept() => accepted.unwrap().0,
+                };
                 let deliveries = Arc::clone(&deliveries);
                 connections.spawn(async move {
                     while let Some(request) = read_message(&mut stream).await {
@@ -56,13 +57,15 @@ impl Passing {
                     }
                 });
             }
-        }))
+            connections.shutdown().await;
+        });
+        Self { task, going }
     }
 
-    /// Goes, and is gone when this returns.
-    async fn go(mut self) {
-        self.0.abort();
-        let _cancelled = (&mut self.0).await;
+    /// Goes, and is gone with all its connections when this returns.
+    async fn go(self) {
+        self.going.send(()).unwrap();
+        self.task.await.unwrap();
     }
 }
 
@@ -79,21 +82,22 @@ async fn a_gateway_that_comes_and_goes_gets_each_payment_at_most_once() {
         let request = post(PAY, &world.egress.to_string(), "", payment(&id).as_bytes());
         send(world.egress, request)
     };
-    let mut answered = 0;
+    let (mut answered, mut refused) = (0, 0);
     for round in 0..5 {
-        let down = pay(format!("down-{round}")).await;
-        assert_eq!(
-            down.outcome(),
-            "upstream_unreachable not-sent 502",
-            "{round}"
-        );
+        // The connection in the pool is closed, and whether that was noticed yet is a race: what was
+        // written on it may have arrived, for all the sidecar knows.
+        let down = pay(format!("down-{round}")).await.outcome();
+        if down == "upstream_unreachable not-sent 502" {
+            refused += 1;
+        } else {
+            assert_eq!(down, "upstream_broke_off unknown 502", "{round}");
+        }
         let gateway = Passing::at(address, &deliveries).await;
         for one in 0..3 {
             let up = pay(format!("up-{round}-{one}")).await;
             assert_eq!(up.outcome(), "verdict unsigned", "{round}");
             answered += 1;
         }
-        // A connection to it is in the pool, and goes with it.
         gateway.go().await;
     }
     let deliveries = deliveries.lock().unwrap();
@@ -104,7 +108,8 @@ async fn a_gateway_that_comes_and_goes_gets_each_payment_at_most_once() {
             "countersign_upstream_connects_total{{result=\"{result}\"}}"
         ))
     };
-    assert_eq!((connects("connect_failed"), connects("ok")), (5.0, 5.0));
+    let expected = (f64::from(refused), 5.0);
+    assert_eq!((connects("connect_failed"), connects("ok")), expected);
     assert_eq!(
         world.metric("countersign_in_flight{direction=\"egress\"}"),
         0.0
