@@ -10,6 +10,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use crate::support::World;
 use crate::support::inbound::{Inbound, NOTIFY, SUCCESS};
@@ -26,6 +27,20 @@ async fn begin(to: std::net::SocketAddr, bytes: &[u8]) -> TcpStream {
     let mut stream = TcpStream::connect(to).await.unwrap();
     stream.write_all(bytes).await.unwrap();
     stream
+}
+
+/// Everything that comes before the connection ends.
+async fn rest_of(mut stream: TcpStream) -> Vec<u8> {
+    let mut rest = Vec::new();
+    let ended = timeout(PATIENCE, stream.read_to_end(&mut rest)).await;
+    assert!(ended.is_ok(), "it does not end");
+    rest
+}
+
+/// The answer on a connection.
+async fn answer_on(stream: TcpStream) -> Answer {
+    let answer = timeout(PATIENCE, Answer::read(stream)).await;
+    answer.expect("there is no answer")
 }
 
 /// Waits until something holds that is about to.
@@ -72,7 +87,7 @@ async fn connections_over_the_limit_wait_and_are_served_when_others_end() {
         );
     }
     drop(first);
-    assert_eq!(Answer::read(second).await.outcome(), "verdict verified");
+    assert_eq!(answer_on(second).await.outcome(), "verdict verified");
 }
 
 #[tokio::test]
@@ -90,7 +105,7 @@ async fn strangers_who_send_no_body_hold_their_places_for_two_seconds() {
     assert_eq!(refused.outcome(), "overloaded not-sent 503");
     let begun = Instant::now();
     for stranger in strangers {
-        let answer = Answer::read(stranger).await;
+        let answer = answer_on(stranger).await;
         assert_eq!(answer.outcome(), "request_timeout not-sent 408");
     }
     // The route's own time is 4.5 s.
@@ -159,12 +174,11 @@ async fn what_is_passed_on_ends_when_it_stands_still() {
     let target = format!("http://{}/x", other.address);
     // The answer stands still: what has begun can only be cut.
     let get = format!("GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
-    let mut app = begin(world.egress, get.as_bytes()).await;
+    let app = begin(world.egress, get.as_bytes()).await;
     let (_, mut stream) = other.next().await;
     let half = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf";
     stream.write_all(half).await.unwrap();
-    let mut seen = Vec::new();
-    let _reset = app.read_to_end(&mut seen).await;
+    let seen = rest_of(app).await;
     assert!(
         seen.ends_with(b"half"),
         "{}",
@@ -175,7 +189,7 @@ async fn what_is_passed_on_ends_when_it_stands_still() {
     // The request stands still: it can still be told.
     let request = post(&target, "x", "", b"12345");
     let app = begin(world.egress, &request[..request.len() - 1]).await;
-    let answer = Answer::read(app).await;
+    let answer = answer_on(app).await;
     assert_eq!(answer.outcome(), "request_timeout unknown 408");
 }
 
@@ -186,12 +200,11 @@ async fn an_unsigned_call_whose_answer_stands_still_ends_with_the_routes_time() 
     let world = World::before(&upstream, "      timeout: 300ms", "").await;
     let extra = "Authorization: Bearer isak_1\r\n";
     let request = post(PAY, &world.egress.to_string(), extra, b"{}");
-    let mut app = begin(world.egress, &request).await;
+    let app = begin(world.egress, &request).await;
     let (_, mut stream) = gateway.next().await;
     let half = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf";
     stream.write_all(half).await.unwrap();
-    let mut seen = Vec::new();
-    let _reset = app.read_to_end(&mut seen).await;
+    let seen = rest_of(app).await;
     assert!(
         seen.ends_with(b"half"),
         "{}",
@@ -222,7 +235,7 @@ async fn bodies_stay_within_their_memory_and_those_that_fit_go_on() {
     assert_eq!(world.pay("").await.outcome(), "verdict verified");
     for mut stream in waiting {
         stream.write_all(b" ").await.unwrap();
-        assert_eq!(Answer::read(stream).await.outcome(), "verdict verified");
+        assert_eq!(answer_on(stream).await.outcome(), "verdict verified");
     }
     world.until(BUFFERED, 0.0).await;
 }

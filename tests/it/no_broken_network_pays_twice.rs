@@ -39,12 +39,11 @@ async fn pays_once(speech: Speech, faults: &[(Fault, usize)], (lanes, within): (
         outcomes,
         wrong,
         struck,
-        ..
+        early,
     } = &tally;
-    println!(
-        "{faults:?} {count} payments, {struck} struck, {:?}: {outcomes:#?}",
-        begun.elapsed()
-    );
+    let took = begun.elapsed();
+    println!("{speech:?} {faults:?}: {count} payments in {took:?}, {struck} struck, {outcomes:#?}");
+    println!("without any harm: {early:?}");
     let shown = wrong.iter().take(5).cloned().collect::<Vec<_>>();
     assert!(
         wrong.is_empty(),

@@ -79,7 +79,7 @@ pub struct Tally {
     /// How often the man in the middle came to do what he was told.
     pub struck: usize,
     /// What went wrong though nobody did any harm, on a machine that is busy.
-    early: Vec<String>,
+    pub early: Vec<String>,
 }
 
 impl Lanes {
