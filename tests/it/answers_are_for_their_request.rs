@@ -26,11 +26,11 @@ async fn pay(world: &World, id: &str) -> Answer {
     send(world.egress, pay_request(world.egress, id)).await
 }
 
-/// The id that a request on its way to the gateway is about.
+/// The id that a request on its way to the gateway is about; a signature may hold the same letters.
 fn id_of(request: &[u8]) -> &'static str {
     let text = String::from_utf8_lossy(request);
-    let found = ["R1", "R2"].into_iter().find(|id| text.contains(*id));
-    found.unwrap()
+    let names = |id: &str| text.contains(&format!("\"paymentRequestId\":\"{id}\""));
+    ["R1", "R2"].into_iter().find(|id| names(id)).unwrap()
 }
 
 /// Two payments at a time whose answers a middlebox exchanges; what the apps get.
