@@ -151,6 +151,7 @@ pub struct Egress {
 
 impl Service for Egress {
     type Arrival = Arrival;
+    const IS_PROXY: bool = true;
 
     async fn answer(&self, request: Request<Incoming>, arrival: &Arrival) -> Response<Body> {
         let mut exchange = self.start(&request);
@@ -180,7 +181,7 @@ impl Egress {
     async fn flow(
         &self,
         exchange: &mut Exchange,
-        request: Request<Incoming>,
+        mut request: Request<Incoming>,
         arrival: &Arrival,
     ) -> Result<Response<Body>, Fault> {
         let rules = self.rules.now();
@@ -193,6 +194,7 @@ impl Egress {
             .config
             .routes
             .target(request.uri(), request.headers(), arrival)?;
+        intake::count_hop(&request.method().clone(), request.headers_mut())?;
         let (route, origin) = match target {
             Target::Signed(route, origin) => (route, origin),
             Target::Forward(origin) => {

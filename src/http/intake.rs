@@ -4,8 +4,8 @@
 
 use std::time::Duration;
 
-use ::http::header::CONTENT_LENGTH;
-use ::http::{HeaderMap, HeaderValue, Method};
+use ::http::header::{CONTENT_LENGTH, MAX_FORWARDS};
+use ::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use hyper::body::Incoming;
 use tokio::time::timeout;
 
@@ -42,6 +42,28 @@ pub struct Room {
     pub within: Duration,
     /// How much of it must come while it is waited for.
     pub pace: Pace,
+}
+
+/// Counts this hop where a request says how many it may take (RFC 9110 section 7.6.2).
+///
+/// # Errors
+/// [`Code::RequestMalformed`] with 501, as its last recipient: this one serves neither method itself.
+pub fn count_hop(method: &Method, fields: &mut HeaderMap) -> Result<(), Fault> {
+    let counts = matches!(*method, Method::OPTIONS | Method::TRACE);
+    let Some(value) = fields.get(MAX_FORWARDS).filter(|_| counts) else {
+        return Ok(());
+    };
+    let number = value
+        .to_str()
+        .ok()
+        .and_then(|text| text.parse::<u32>().ok());
+    let Some(left) = number.and_then(|number| number.checked_sub(1)) else {
+        let text = "Max-Forwards lets the request go no further, and it is not for this sidecar";
+        let fault = Fault::not_sent(Code::RequestMalformed, text);
+        return Err(fault.told_as(StatusCode::NOT_IMPLEMENTED));
+    };
+    fields.insert(MAX_FORWARDS, HeaderValue::from(left));
+    Ok(())
 }
 
 /// Reads a body to its end.

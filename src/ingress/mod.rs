@@ -126,7 +126,8 @@ impl Ingress {
             let text = "CONNECT is for proxies, and this is none";
             return Err(Fault::not_sent(Code::RequestMalformed, text));
         }
-        let (head, body) = request.into_parts();
+        let (mut head, body) = request.into_parts();
+        intake::count_hop(&head.method, &mut head.headers)?;
         let route = rules.routes.find(&head.uri, &head.headers)?;
         exchange.on_route(&route.name);
         let claim = Claim::read(&rules.keyring, route, &head, self.clock.now())?;

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ::http::header::CONNECTION;
-use ::http::{HeaderValue, Method, Request, Response};
+use ::http::{HeaderValue, Method, Request, Response, Version};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -49,6 +49,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 pub trait Service: Send + Sync + Sized + 'static {
     /// What is known of a connection before its first request; at least its local address.
     type Arrival: From<SocketAddr> + Clone + Send + Sync + 'static;
+
+    /// Whether requests are passed on to hosts of their choice. A proxy keeps no connection of
+    /// HTTP/1.0, whose `keep-alive` may have been meant for another (RFC 9112 section 9.3).
+    const IS_PROXY: bool = false;
 
     /// Answers one request.
     fn answer(
@@ -330,13 +334,14 @@ fn hyper_service<S: Service>(
         // On the heap while there is a request: most connections are idle, and many.
         Box::pin(async move {
             let is_connect = request.method() == Method::CONNECT;
+            let is_last = S::IS_PROXY && request.version() == Version::HTTP_10;
             let mut response = match entered {
                 Ok(()) => service.answer(request, &arrival).await,
                 Err(reason) => service.refuse(&reason.fault()),
             };
             if let Some(link) = &link {
                 link.answered(is_connect, response.status());
-                if entered.is_err() || link.is_broken() {
+                if entered.is_err() || is_last || link.is_broken() {
                     let close = HeaderValue::from_static("close");
                     response.headers_mut().insert(CONNECTION, close);
                 }

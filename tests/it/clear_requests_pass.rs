@@ -5,7 +5,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::support::entrances::{Entrances, SEA, Stream, Way};
-use crate::support::raw::{RawGateway, UNSIGNED, connect, read_message};
+use crate::support::raw::{RawGateway, UNSIGNED, connect, read_message, send};
 use crate::support::{Answer, World};
 
 /// The status of the next answer, which has a Content-Length; not of an interim one.
@@ -262,5 +262,64 @@ async fn requests_behind_a_refused_connect_or_upgrade_are_guarded() {
             "request_malformed not-sent 400",
             "{behind:?}"
         );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn options_and_trace_go_as_many_hops_as_they_say() {
+    let mut gateway = RawGateway::by_hand().await;
+    let world = World::before(&format!("http://{}", gateway.address), "", "").await;
+    let other = gateway.address;
+    for method in ["OPTIONS", "TRACE", "GET"] {
+        // To a signed host, and to another one.
+        for target in [format!("http://{SEA}/p"), format!("http://{other}/p")] {
+            for (hops, passed) in [("3", Some("2")), ("1", Some("0")), ("0", None), ("x", None)] {
+                let request = format!(
+                    "{method} {target} HTTP/1.1\r\nHost: x\r\nMax-Forwards: {hops}\r\n\
+                     Connection: close\r\n\r\n"
+                );
+                // Only these two methods are counted.
+                let passed = if method == "GET" { Some(hops) } else { passed };
+                let sending = send(world.egress, request);
+                let Some(passed) = passed else {
+                    let outcome = sending.await.outcome();
+                    assert_eq!(outcome, "request_malformed not-sent 501", "{method} {hops}");
+                    continue;
+                };
+                let (answer, seen) = tokio::join!(sending, async {
+                    let (seen, mut stream) = gateway.next().await;
+                    let last = UNSIGNED.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n");
+                    stream.write_all(last.as_bytes()).await.unwrap();
+                    String::from_utf8(seen).unwrap()
+                });
+                assert_eq!(answer.status, 200);
+                let line = format!("\r\nmax-forwards: {passed}\r\n");
+                assert!(seen.contains(&line), "{method} {hops}: {seen}");
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proxy_keeps_no_connection_of_http_1_0() {
+    let entrances = Entrances::new().await;
+    for (way, kept) in [(Way::Proxy, false), (Way::Admin, true)] {
+        let host = entrances.host(way);
+        let request = format!(
+            "GET http://127.0.0.1:9/livez HTTP/1.0\r\nHost: {host}\r\nConnection: keep-alive\r\n\r\n"
+        );
+        let mut stream = entrances.open(way).await;
+        stream
+            .write_all(&[request.as_bytes(), request.as_bytes()].concat())
+            .await
+            .unwrap();
+        let mut rest = Vec::new();
+        next_status(&mut *stream, &mut rest).await;
+        if kept {
+            assert_eq!(next_status(&mut *stream, &mut rest).await, 200);
+        } else {
+            stream.read_to_end(&mut rest).await.unwrap();
+            assert_eq!(rest, b"", "{way:?}");
+        }
     }
 }
