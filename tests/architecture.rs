@@ -159,3 +159,35 @@ fn only_the_protocol_crate_and_certificates_touch_openssl() {
         .collect();
     assert!(users.is_empty(), "{users:?}");
 }
+
+/// What stands between backticks and looks like a test's name: the repository's are whole sentences.
+fn named_tests(text: &str) -> Vec<&str> {
+    let between = text.split('`').skip(1).step_by(2);
+    between
+        .filter(|name| name.matches('_').count() >= 5)
+        .filter(|name| {
+            name.bytes()
+                .all(|byte| byte == b'_' || byte.is_ascii_alphanumeric())
+        })
+        .collect()
+}
+
+#[test]
+fn every_test_that_the_list_of_conformance_names_exists() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut files = Vec::new();
+    rust_files(&root.join("src"), &mut files);
+    rust_files(&root.join("tests"), &mut files);
+    let code: String = files
+        .iter()
+        .map(|file| fs::read_to_string(file).unwrap())
+        .collect();
+    let list = fs::read_to_string(root.join("docs/CONFORMANCE.md")).unwrap();
+    let named = named_tests(&list);
+    assert!(named.len() > 40, "only {} found", named.len());
+    let missing: Vec<_> = named
+        .into_iter()
+        .filter(|name| !code.contains(&format!("fn {name}(")))
+        .collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}

@@ -330,9 +330,9 @@ mod tests {
         let (mut near, mut far) = pair().await;
         near.write_all(REQUEST).await.unwrap();
         far.write_all(&[ANSWER, b"HTTP/1.1 200"].concat()).unwrap();
-        let mut answer = [0; ANSWER.len()];
-        near.read_exact(&mut answer).await.unwrap();
-        assert_eq!(answer, ANSWER);
+        let mut answer = [0; 4096];
+        let count = near.read(&mut answer).await.unwrap();
+        assert_eq!(&answer[..count], ANSWER);
         let error = near.read_u8().await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::InvalidData);
         let error = near.write_all(REQUEST).await.unwrap_err();

@@ -5,7 +5,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::support::entrances::{Entrances, SEA, Stream, Way};
-use crate::support::raw::{RawGateway, UNSIGNED, connect, read_message, send};
+use crate::support::inbound::Inbound;
+use crate::support::raw::{RawGateway, UNSIGNED, connect, post, read_message, send};
 use crate::support::{Answer, World};
 
 /// The status of the next answer, which has a Content-Length; not of an interim one.
@@ -322,4 +323,47 @@ async fn a_proxy_keeps_no_connection_of_http_1_0() {
             assert_eq!(rest, b"", "{way:?}");
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_absolute_target_wins_over_host_and_replaces_it() {
+    let mut gateway = RawGateway::by_hand().await;
+    let world = World::before(&format!("http://{}", gateway.address), "", "").await;
+    let other = gateway.address;
+    for target in [format!("http://{SEA}/p"), format!("http://{other}/p")] {
+        for host in [
+            "evil.example",
+            "open-na-global.alipayplus.com",
+            "127.0.0.1:1",
+        ] {
+            let request = post(&target, host, "", b"{}");
+            let ((), (seen, _)) = tokio::join!(
+                async {
+                    let mut app = TcpStream::connect(world.egress).await.unwrap();
+                    app.write_all(&request).await.unwrap();
+                },
+                gateway.next()
+            );
+            let seen = String::from_utf8(seen).unwrap().to_ascii_lowercase();
+            assert!(seen.contains(&format!("\r\nhost: {other}\r\n")), "{seen}");
+            assert_eq!(seen.matches("\nhost:").count(), 1, "{seen}");
+            assert_eq!(
+                seen.contains("\nsignature:"),
+                target.contains(SEA),
+                "{seen}"
+            );
+        }
+    }
+    // The app behind ingress is told the host that was routed by.
+    let mut inbound = Inbound::new().await;
+    let message = inbound.message("http://pay.partner.example/p", b"{}");
+    let signed = inbound.message("/p", b"{}").headers();
+    let request = String::from_utf8(message.with(&signed)).unwrap();
+    let request = request.replace("Host: pay.partner.example", "Host: evil.example");
+    let answer = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+    let (got, seen) = inbound
+        .exchange(request.into_bytes(), answer.as_bytes())
+        .await;
+    assert_eq!(got.status, 200, "{}", got.text());
+    assert!(seen.contains("\r\nhost: pay.partner.example\r\n"), "{seen}");
 }

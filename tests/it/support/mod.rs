@@ -7,6 +7,7 @@ pub mod faulty;
 pub mod inbound;
 pub mod lanes;
 pub mod listener;
+pub mod malformed;
 pub mod netns;
 pub mod partner;
 pub mod pki;
