@@ -264,6 +264,25 @@ async fn requests_behind_a_refused_connect_or_upgrade_are_guarded() {
             "{behind:?}"
         );
     }
+    // An upgrade that the other side declines is a request like any other.
+    let (world, mut other) = (World::new().await, RawGateway::by_hand().await);
+    let head = format!(
+        "GET http://{}/ HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+        other.address
+    );
+    let mut app = TcpStream::connect(world.egress).await.unwrap();
+    let behind = "GET / HTTP/1.1\r\nHost : a\r\n\r\n";
+    app.write_all(format!("{head}{behind}").as_bytes())
+        .await
+        .unwrap();
+    let (_, mut there) = other.next().await;
+    there.write_all(UNSIGNED.as_bytes()).await.unwrap();
+    let mut rest = Vec::new();
+    assert_eq!(next_status(&mut app, &mut rest).await, 200);
+    app.read_to_end(&mut rest).await.unwrap();
+    let answer = Answer::read(&rest[..]).await;
+    assert_eq!(answer.outcome(), "request_malformed not-sent 400");
+    assert!(other.arrived().is_none());
 }
 
 #[tokio::test(flavor = "multi_thread")]

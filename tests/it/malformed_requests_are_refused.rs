@@ -1,5 +1,7 @@
 //! What two readers could understand differently is refused at every entrance, before anybody reads it.
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
 use crate::support::World;
 use crate::support::entrances::{Entrances, Way};
 use crate::support::listener::Log;
@@ -104,4 +106,23 @@ async fn a_refusal_is_one_exchange_one_fault_and_one_line_without_what_was_sent(
             .all(|line| !line.to_ascii_lowercase().contains("hidden")),
         "{all:?}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_is_still_sending_gets_its_refusal_and_an_end() {
+    let entrances = Entrances::new().await;
+    for way in [Way::BaseUrl, Way::Ingress] {
+        let mut stream = entrances.open(way).await;
+        // A socket that is closed with bytes unread is reset: writing would fail.
+        let behind = vec![b'x'; 900_000];
+        stream.write_all(b"GET / HTTP/1.1\n").await.unwrap();
+        stream.write_all(&behind).await.unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await.unwrap();
+        assert!(answer.starts_with(b"HTTP/1.1 400 "), "{way:?}");
+        // But not for ever.
+        let mut stream = entrances.open(way).await;
+        stream.write_all(b"GET / HTTP/1.1\n").await.unwrap();
+        while stream.write_all(&behind).await.is_ok() {}
+    }
 }
