@@ -331,7 +331,50 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<I> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+    use tokio::time::timeout;
+
     use super::*;
+
+    fn pair() -> (DuplexStream, Guarded<DuplexStream>) {
+        let (far, near) = tokio::io::duplex(1024);
+        let limits = Limits::of_head(64 * 1024);
+        (far, Guarded::new(near, Arc::default(), limits, None))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_is_still_sending_is_listened_to_for_a_second() {
+        let (mut far, mut near) = pair();
+        far.write_all(b"GET / HTTP/1.1\nand more").await.unwrap();
+        let mut seen = Vec::new();
+        near.read_to_end(&mut seen).await.unwrap();
+        assert_eq!(seen, STAND_IN);
+        let mut ending = std::pin::pin!(near.shutdown());
+        let most = Duration::from_millis(900);
+        tokio::select! {
+            biased;
+            ended = &mut ending => panic!("too early: {ended:?}"),
+            written = far.write_all(&[b'x'; 5000]) => written.unwrap(),
+        }
+        assert!(timeout(most, &mut ending).await.is_err());
+        assert!(timeout(most, &mut ending).await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_is_waited_for_behind_a_whole_request_or_when_gone() {
+        for (bytes, stays) in [
+            (b"GET / HTTP/1.1\r\nHost: a\r\n\r\n".as_slice(), true),
+            (b"GET / HTTP/1.1\n".as_slice(), false),
+        ] {
+            let (mut far, mut near) = pair();
+            far.write_all(bytes).await.unwrap();
+            assert_ne!(near.read(&mut [0; 256]).await.unwrap(), 0);
+            let far = stays.then_some(far);
+            let at_once = Duration::from_millis(1);
+            assert!(timeout(at_once, near.shutdown()).await.is_ok());
+            drop(far);
+        }
+    }
 
     #[test]
     fn a_request_that_the_guard_has_not_handed_on_is_refused() {

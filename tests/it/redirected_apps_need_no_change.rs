@@ -201,6 +201,14 @@ async fn what_names_a_signed_host_is_never_carried_unread() {
             "folded",
             format!("GET / HTTP/1.1\\r\\nA: b\\r\\n c\\r\\n{host} x\\r\\n\\r\\n"),
         ),
+        ("a bare LF", format!("GET / HTTP/1.1\\n{host}\\r\\n")),
+        (
+            "both framings",
+            format!(
+                "POST / HTTP/1.1\\r\\n{host}Content-Length: 5\\r\\n\
+                 Transfer-Encoding: chunked\\r\\n\\r\\n0\\r\\n\\r\\n"
+            ),
+        ),
         (
             "user info",
             format!("GET / HTTP/1.1\\r\\nHost: me@{SEA}\\r\\n\\r\\n"),
