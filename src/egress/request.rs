@@ -8,6 +8,7 @@ use std::sync::Arc;
 use ::http::header::{ACCEPT_ENCODING, EXPECT, HOST};
 use ::http::request::Parts;
 use ::http::{HeaderValue, Method, Request};
+use bytes::Bytes;
 use countersign_protocol::Content;
 use countersign_protocol::message::{Credentials, Kind, signed_uri};
 use hyper::body::Incoming;
@@ -15,7 +16,7 @@ use hyper::body::Incoming;
 use super::Egress;
 use crate::clock::Stopwatch;
 use crate::exchange::{Code, Exchange, Fault};
-use crate::http::body::{Body, Budget, Held, full};
+use crate::http::body::{Budget, Held};
 use crate::http::intake::Room;
 use crate::http::{headers, intake};
 use crate::keys::Identity;
@@ -102,14 +103,14 @@ impl Signed {
     }
 
     /// The message for the gateway.
-    pub fn to_request(&self, origin: &Origin, pseudonym: &str) -> Result<Request<Body>, Fault> {
+    pub fn to_request(&self, origin: &Origin, pseudonym: &str) -> Result<Request<Bytes>, Fault> {
         let mut fields = self.head.headers.clone();
         headers::clean(&mut fields);
         headers::add_via(&mut fields, self.head.version, pseudonym);
         // The signature covers the decoded bytes, so let there be nothing to decode.
         fields.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         self.credentials.write(Kind::Request, &mut fields);
-        let mut request = Request::new(full(self.body.bytes.clone()));
+        let mut request = Request::new(self.body.bytes.clone());
         *request.method_mut() = self.head.method.clone();
         *request.uri_mut() = origin.target(&self.uri)?;
         fields.remove(HOST);

@@ -11,6 +11,7 @@ use std::time::SystemTime;
 use ::http::header::{ACCEPT_ENCODING, EXPECT, HOST};
 use ::http::request::Parts;
 use ::http::{HeaderValue, Method, Request};
+use bytes::Bytes;
 use countersign_protocol::Content;
 use countersign_protocol::message::{
     CLIENT_ID, Credentials, CredentialsError, Kind, REQUEST_TIME, SIGNATURE, signed_uri,
@@ -20,7 +21,7 @@ use super::Ingress;
 use super::route::{Replay, Route};
 use crate::clock::Stopwatch;
 use crate::exchange::{Code, Direction, Exchange, Fault, Policy, Verdict};
-use crate::http::body::{Body, Held, full};
+use crate::http::body::Held;
 use crate::http::headers::{self, VERDICT};
 use crate::http::intake;
 use crate::keys::{Identity, Keyring};
@@ -233,7 +234,7 @@ impl<'a> Received<'a> {
     }
 
     /// The message for the app.
-    pub fn to_request(&self, pseudonym: &str) -> Result<Request<Body>, Fault> {
+    pub fn to_request(&self, pseudonym: &str) -> Result<Request<Bytes>, Fault> {
         let mut fields = self.head.headers.clone();
         headers::clean(&mut fields);
         headers::remove_twins(&mut fields, &NAMES);
@@ -250,7 +251,7 @@ impl<'a> Received<'a> {
         {
             fields.insert(HOST, host);
         }
-        let mut request = Request::new(full(self.body.bytes.clone()));
+        let mut request = Request::new(self.body.bytes.clone());
         *request.method_mut() = self.head.method.clone();
         *request.uri_mut() = self.route.app.target(&self.route.rewrite(&self.uri))?;
         *request.headers_mut() = fields;

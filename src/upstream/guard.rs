@@ -41,6 +41,8 @@ pub struct Guarded<I> {
     state: State,
     /// Whether the answer to the request that is being written is expected already.
     announced: bool,
+    /// Whether a request waits to begin until what is unread was read.
+    waiting: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -105,6 +107,7 @@ impl<I> Guarded<I> {
             answers: Answers::new(Limits::of_head(HEAD_LIMIT)),
             state: State::Http1,
             announced: false,
+            waiting: false,
         }
     }
 
@@ -160,10 +163,13 @@ impl<I> Guarded<I> {
     }
 }
 
+fn unsent(reason: Option<Malformed>) -> io::Error {
+    io::Error::new(io::ErrorKind::ConnectionAborted, Unsent(reason))
+}
+
 impl<I: AsyncRead + Unread + Unpin> Guarded<I> {
     /// Waits until nothing is left to be read before a request begins; fails if that was anything.
     fn poll_clear(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let unsent = |reason| io::Error::new(io::ErrorKind::ConnectionAborted, Unsent(reason));
         let is_begun = !self.requests.is_between();
         match self.state {
             State::Unseen => return Poll::Ready(Ok(())),
@@ -181,7 +187,10 @@ impl<I: AsyncRead + Unread + Unpin> Guarded<I> {
             Poll::Pending => match self.io.has_unread() {
                 Ok(false) => return Poll::Ready(Ok(())),
                 // It will be readable in a moment. Of TLS it may be nothing but a ticket.
-                Ok(true) => return Poll::Pending,
+                Ok(true) => {
+                    self.waiting = true;
+                    return Poll::Pending;
+                }
                 Err(_broken) => None,
             },
         };
@@ -203,8 +212,14 @@ impl<I: AsyncRead + Unpin> AsyncRead for Guarded<I> {
             State::Http1 => {}
         }
         let before = buf.filled().len();
-        ready!(Pin::new(&mut this.io).poll_read(cx, buf))?;
+        let read = ready!(Pin::new(&mut this.io).poll_read(cx, buf));
         let new = buf.filled().get(before..).unwrap_or_default();
+        if std::mem::take(&mut this.waiting) && (read.is_err() || new.is_empty()) {
+            // The request that waits was not begun, so it can say so.
+            this.state = State::Poisoned(Malformed::Unasked);
+            return Poll::Ready(Err(unsent(None)));
+        }
+        read?;
         if new.is_empty() {
             return Poll::Ready(Ok(()));
         }
@@ -230,6 +245,7 @@ impl<I: AsyncRead + AsyncWrite + Unread + Unpin> AsyncWrite for Guarded<I> {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         ready!(this.poll_clear(cx))?;
+        this.waiting = false;
         let count = ready!(Pin::new(&mut this.io).poll_write_vectored(cx, bufs))?;
         if matches!(this.state, State::Http1) {
             let mut left = count;

@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use ::http::header::UPGRADE;
 use ::http::{HeaderMap, Request, Response, StatusCode};
+use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper_util::client::legacy::connect::{CaptureConnection, capture_connection};
 use hyper_util::client::legacy::{self, Client};
@@ -36,6 +37,7 @@ pub use stream::Dialled;
 
 use self::connect::ConnectError;
 use self::guard::Unsent;
+use crate::clock::Stopwatch;
 use crate::exchange::{Code, Delivery, Exchange, Fault};
 use crate::http::body::{self, Body, BodyError, Budget, Held};
 use crate::http::framing;
@@ -117,12 +119,34 @@ impl Upstream {
     pub async fn send(
         &self,
         exchange: &mut Exchange,
-        mut request: Request<Body>,
+        request: Request<Bytes>,
         limits: Limits,
     ) -> Result<Response<Held>, Fault> {
+        let since = Stopwatch::start();
+        // As often as there can be kept connections, all of which may have ended unseen.
+        for _ in 0..IDLE_PER_HOST {
+            let within = limits.timeout.saturating_sub(since.elapsed());
+            match self.send_on(exchange, &request, within, limits).await {
+                Err(fault) if was_dead(&fault) => {}
+                answer => return answer,
+            }
+        }
+        let within = limits.timeout.saturating_sub(since.elapsed());
+        self.send_on(exchange, &request, within, limits).await
+    }
+
+    /// Sends a request on one connection, a kept or a new one.
+    async fn send_on(
+        &self,
+        exchange: &mut Exchange,
+        request: &Request<Bytes>,
+        within: Duration,
+        limits: Limits,
+    ) -> Result<Response<Held>, Fault> {
+        let mut request = request.clone().map(body::full);
         let connection = Used(capture_connection(&mut request));
         let answer = self.receive(request, limits.response_limit);
-        let mut answer = deliver(exchange, &connection, limits.timeout, answer).await?;
+        let mut answer = deliver(exchange, &connection, within, answer).await?;
         answer.extensions_mut().insert(connection);
         Ok(answer)
     }
@@ -181,6 +205,12 @@ impl Upstream {
         }
         Ok(Response::from_parts(head, held))
     }
+}
+
+/// Whether a kept connection turned out to have ended before a byte of the request was written: the only
+/// failure after which another connection may be tried.
+fn was_dead(fault: &Fault) -> bool {
+    fault.code() == Code::UpstreamBrokeOff && fault.delivered() == Delivery::NotSent
 }
 
 /// Waits for what a request brings, at most `within`.

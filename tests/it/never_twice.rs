@@ -1,11 +1,17 @@
 //! A request of the app reaches the gateway at most once, and what is said of it is true.
 
+use std::io::{Read, Write};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
+
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 
 use crate::support::World;
 use crate::support::listener::Log;
 use crate::support::raw::{RawGateway, UNSIGNED, post, send};
+use crate::support::upstream::WayOut;
 use crate::support::world::{PAY, payment};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -129,6 +135,68 @@ async fn a_reused_connection_cut_after_the_request_delivers_once() {
         );
     }
     assert_eq!(gateway.connections(), 20);
+}
+
+/// A gateway on a thread of its own that answers one request on each connection and ends it when told,
+/// so that the runtime of the test has no chance to see the end before the next request.
+struct Ending {
+    address: SocketAddr,
+    end: mpsc::Sender<()>,
+    ended: mpsc::Receiver<()>,
+    served: Arc<AtomicUsize>,
+}
+
+impl Ending {
+    fn start() -> Self {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let (end, ends) = mpsc::channel();
+        let (tell, ended) = mpsc::channel();
+        let served = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&served);
+        std::thread::spawn(move || {
+            loop {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut seen = Vec::new();
+                while !seen.ends_with(b"paid") {
+                    let mut part = [0; 1024];
+                    let count = stream.read(&mut part).unwrap();
+                    seen.extend_from_slice(&part[..count]);
+                }
+                counter.fetch_add(1, Ordering::SeqCst);
+                stream.write_all(UNSIGNED.as_bytes()).unwrap();
+                if ends.recv().is_err() {
+                    return;
+                }
+                drop(stream);
+                let _test_over = tell.send(());
+            }
+        });
+        Self {
+            address,
+            end,
+            ended,
+            served,
+        }
+    }
+}
+
+/// On one thread, so that nobody looks at the connection between its end and the next request.
+#[tokio::test]
+async fn a_kept_connection_that_ended_unseen_is_replaced_before_a_byte_is_sent() {
+    let gateway = Ending::start();
+    let way_out = WayOut::trusting(None);
+    let uri = format!("http://{}/", gateway.address);
+    for round in 1..=50 {
+        let answer = way_out.send(&uri, b"paid").await;
+        assert!(answer.is_ok(), "round {round}: {:?}", answer.err());
+        assert_eq!(gateway.served.load(Ordering::SeqCst), round, "once each");
+        drop(answer);
+        // The connection is back in the pool before it ends.
+        tokio::task::yield_now().await;
+        gateway.end.send(()).unwrap();
+        gateway.ended.recv().unwrap();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

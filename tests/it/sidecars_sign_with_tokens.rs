@@ -109,7 +109,7 @@ fn payments_go_on_when_the_token_is_back_and_none_is_sent_twice_or_unsigned() {
                     said.starts_with("not reloaded")
                 });
                 let reason = line["reason"].as_str().unwrap();
-                assert!(reason.contains("no token is labelled"), "{reason}");
+                assert!(reason.contains(TOKEN), "{reason}");
                 server = Some(tokens.plug_in(SOFTHSM.as_ref()));
                 Tally::until_more(&tally.verified).await;
                 until_sessions(&sidecar, 4).await;

@@ -28,7 +28,7 @@ use self::fault::Signing;
 use super::Config;
 use crate::clock::Stopwatch;
 use crate::exchange::{Direction, Exchange, Fault, Ids};
-use crate::http::body::{Budget, Held, full};
+use crate::http::body::{Budget, Held};
 use crate::net::tls::{self, TlsError};
 use crate::telemetry::Metrics;
 use crate::upstream::{Connector, Limits, OwnAddresses, Resolver, Upstream, origin, resolve};
@@ -166,7 +166,7 @@ impl Caller {
             &sent.headers,
         );
         exchange.on_route("sandbox");
-        let mut request = Request::new(full(sent.body.clone()));
+        let mut request = Request::new(sent.body.clone());
         *request.method_mut() = method;
         *request.uri_mut() = sent.target.0.clone();
         *request.headers_mut() = sent.headers.clone();

@@ -8,7 +8,9 @@ use countersign::exchange::{Direction, Exchange, Fault, Ids};
 use countersign::http::body::{self, Budget};
 use countersign::net::tls;
 use countersign::telemetry::Metrics;
-use countersign::upstream::{Config, Connector, Dialled, OwnAddresses, Proxy, Resolver, Upstream};
+use countersign::upstream::{
+    Config, Connector, Dialled, Limits, OwnAddresses, Proxy, Resolver, Upstream,
+};
 use http::{HeaderMap, Method, Request, Response};
 use hyper::body::Incoming;
 
@@ -52,6 +54,24 @@ impl WayOut {
         let (host, port) = to.rsplit_once(':').unwrap();
         let port = port.parse().unwrap();
         self.upstream.dial(&host.parse().unwrap(), port).await
+    }
+
+    /// Posts a body and waits for the whole answer.
+    pub async fn send(
+        &self,
+        uri: &str,
+        body: &'static [u8],
+    ) -> Result<Response<body::Held>, Fault> {
+        let request = Request::post(uri).body(Bytes::from_static(body)).unwrap();
+        let (post, none) = (Method::POST, HeaderMap::new());
+        let ids = Ids::new();
+        let mut exchange =
+            Exchange::start(Direction::Egress, &self.metrics, &ids, &post, "/", &none);
+        let limits = Limits {
+            timeout: Duration::from_secs(30),
+            response_limit: 1 << 10,
+        };
+        self.upstream.send(&mut exchange, request, limits).await
     }
 
     /// Relays a GET with these fields.
