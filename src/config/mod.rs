@@ -143,11 +143,9 @@ pub fn load(file: &Path) -> Loaded {
     let watch = Watch::new(vec![file.to_owned()]);
     let (config, problems, text) = match fs::read_to_string(file) {
         Ok(text) => {
-            let folder = file.parent().unwrap_or(Path::new("")).to_owned();
-            let mut problems = Problems::default();
-            let config = document::read(&name, &text, &mut problems)
-                .map(|map| whole(&name, map, &folder, &mut problems));
-            (config, problems.into_lines(), text)
+            let folder = file.parent().unwrap_or(Path::new(""));
+            let (config, problems) = read(&name, &text, folder);
+            (config, problems, text)
         }
         Err(error) => (None, vec![unreadable(&name, &error)], String::new()),
     };
@@ -158,6 +156,15 @@ pub fn load(file: &Path) -> Loaded {
         text,
         watch,
     }
+}
+
+/// Checks the text of a file of that name, in which paths are relative to `folder`; with it everything
+/// that is wrong, one line each.
+pub fn read(name: &str, text: &str, folder: &Path) -> (Option<Config>, Vec<String>) {
+    let mut problems = Problems::default();
+    let config = document::read(name, text, &mut problems)
+        .map(|map| whole(name, map, folder, &mut problems));
+    (config, problems.into_lines())
 }
 
 fn unreadable(name: &str, error: &std::io::Error) -> String {
