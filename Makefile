@@ -2,9 +2,9 @@
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: test deps lint unit build
+.PHONY: test deps lint unit fuzz build
 
-test: deps lint unit
+test: deps lint unit fuzz
 
 # Installs what the tests need and is not there yet; fast when nothing is missing.
 deps:
@@ -12,6 +12,7 @@ deps:
 
 lint:
 	cargo fmt --all --check
+	cargo fmt --manifest-path fuzz/Cargo.toml --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	cargo clippy -p countersign --all-targets --no-default-features --locked -- -D warnings
 	.testbed/bin/cargo-deny --log-level error check bans licenses sources
@@ -21,6 +22,10 @@ lint:
 unit:
 	cargo test --workspace --locked
 	cargo test -p countersign --no-default-features --locked --lib keys::token
+
+# Ten seconds of each target; what is found is left in fuzz/artifacts.
+fuzz:
+	scripts/fuzz.sh 10
 
 build:
 	cargo build --release --locked

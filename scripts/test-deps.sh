@@ -145,12 +145,13 @@ fill_node_folder() {
 
 # OpenSSL is built from source.
 has_build_tools() {
-    command -v cc >/dev/null && command -v make >/dev/null && command -v perl >/dev/null
+    command -v cc >/dev/null && command -v c++ >/dev/null && command -v make >/dev/null &&
+        command -v perl >/dev/null
 }
 
 # Each line: the check, what it asks for, and the Debian packages that give it.
 needs=(
-    "has_build_tools|cc, make and perl|build-essential perl"
+    "has_build_tools|cc, c++, make and perl|build-essential perl"
     "has_curl|curl|curl"
     "has_java|java and javac of 17 or newer|openjdk-17-jdk-headless"
     "has_node|node of 18 or newer|nodejs"

@@ -1,0 +1,35 @@
+//! What must hold for any bytes, one module a target.
+//!
+//! Each `check` panics when a promise does not hold, which is what the fuzzer looks for. Called by
+//! `fuzz_targets/`, which hold nothing else.
+
+pub mod answers;
+pub mod config;
+pub mod header;
+pub mod hosts;
+pub mod keys;
+pub mod opening;
+mod reference;
+pub mod requests;
+pub mod result;
+pub mod times;
+
+use std::cell::OnceCell;
+
+/// Runs a future to its end on a runtime of this thread, whose clock never waits.
+fn run<T>(future: impl Future<Output = T>) -> T {
+    thread_local! {
+        static RUNTIME: OnceCell<tokio::runtime::Runtime> = const { OnceCell::new() };
+    }
+    RUNTIME.with(|runtime| {
+        let runtime = runtime.get_or_init(|| {
+            let mut builder = tokio::runtime::Builder::new_current_thread();
+            builder
+                .enable_time()
+                .start_paused(true)
+                .build()
+                .expect("a runtime")
+        });
+        runtime.block_on(future)
+    })
+}

@@ -1,0 +1,43 @@
+#!/usr/bin/env bash
+# Fuzzes what reads bytes of strangers, each target for some seconds: fuzz.sh [SECONDS] [TARGET...]
+# Stable Rust and a C++ compiler do; what cargo-fuzz would set is set here. What is found is left in
+# fuzz/artifacts and ends with exit code 1.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+seconds=${1:-10}
+shift || true
+flags='--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4
+  -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table
+  -Cllvm-args=-sanitizer-coverage-trace-compares'
+# OpenSSL is compiled once, by the product's own build, if there was one.
+library=$(ls -t target/debug/build/openssl-sys-*/out/openssl-build/install/lib/libssl.a 2>/dev/null | head -1 || true)
+if [ -n "$library" ]; then
+    export OPENSSL_NO_VENDOR=1 OPENSSL_STATIC=1 OPENSSL_DIR=$PWD/${library%/lib/libssl.a}
+fi
+triple=$(rustc -vV | sed -n 's/^host: //p')
+RUSTFLAGS=$flags cargo build --locked --quiet --manifest-path fuzz/Cargo.toml \
+    --target-dir fuzz/target --target "$triple"
+cd fuzz
+built=target/$triple/debug
+if [ $# -eq 0 ]; then
+    for target in fuzz_targets/*.rs; do
+        name=$(basename "$target" .rs)
+        [ -x "$built/$name" ] && set -- "$@" "$name"
+    done
+fi
+
+# What it learns stays out of the committed corpus: `-merge=1` takes it over by hand.
+fuzz() {
+    mkdir -p "artifacts/$1" "target/corpus/$1"
+    if "$built/$1" -max_total_time="$seconds" -max_len=8192 -timeout=10 -rss_limit_mb=1024 \
+        -artifact_prefix="artifacts/$1/" "target/corpus/$1" "corpus/$1" >"target/$1.log" 2>&1; then
+        echo "fuzz $1: $(tail -1 "target/$1.log")"
+    else
+        tail -40 "target/$1.log"
+        echo "fuzz $1: found something, see fuzz/artifacts/$1" >&2
+        return 1
+    fi
+}
+export -f fuzz
+export built seconds
+printf '%s\n' "$@" | xargs -P "$(nproc)" -I{} bash -c 'fuzz {}'
