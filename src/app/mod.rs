@@ -241,7 +241,7 @@ impl Common {
             let settings = Settings {
                 connections: self.state.config.limits.connections,
                 tls: tls.cloned(),
-                malformed: Some((self.metrics.malformed.clone(), name)),
+                counted: Some((self.metrics.clone(), name)),
                 head_timeout: if name == "ingress" {
                     STRANGERS
                 } else {

@@ -78,6 +78,8 @@ pub(super) struct Link {
     taken_over: AtomicBool,
     /// A body broke off: there will be no further request.
     broken: AtomicBool,
+    /// A head has begun and is not whole.
+    in_a_head: AtomicBool,
 }
 
 impl Link {
@@ -106,7 +108,13 @@ impl Link {
         self.broken.load(Ordering::Acquire)
     }
 
+    /// Whether a head has begun and is not whole.
+    pub(super) fn is_in_a_head(&self) -> bool {
+        self.in_a_head.load(Ordering::Acquire)
+    }
+
     fn pass(&self) -> u64 {
+        self.in_a_head.store(false, Ordering::Release);
         self.heads.fetch_add(1, Ordering::AcqRel) + 1
     }
 }
@@ -142,7 +150,10 @@ impl<I> Guarded<I> {
     /// something that may be handed on; none when they are to be held.
     fn look(&mut self, bytes: &[u8]) -> usize {
         match self.requests.feed(bytes) {
-            Ok(Step { at: At::Head, .. }) => 0,
+            Ok(Step { at: At::Head, .. }) => {
+                self.link.in_a_head.store(true, Ordering::Release);
+                0
+            }
             Ok(Step { taken, at }) => {
                 if !self.passed {
                     self.link.pass();

@@ -16,7 +16,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use prometheus::{IntCounterVec, IntGauge};
+use prometheus::IntGauge;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -32,6 +32,7 @@ use crate::http::body::full;
 use crate::http::wire::Limits;
 use crate::http::{Body, answer};
 use crate::task;
+use crate::telemetry::Metrics;
 
 /// How long a TLS handshake may take.
 pub const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -98,8 +99,8 @@ pub struct Settings {
     pub tls: Option<Tls>,
     /// Shows the open connections.
     pub open: IntGauge,
-    /// Counts what is refused before it is read, under the listener's name and by reason.
-    pub malformed: Option<(IntCounterVec, &'static str)>,
+    /// Who counts what never becomes a request, and the listener's name.
+    pub counted: Option<(Metrics, &'static str)>,
 }
 
 impl Settings {
@@ -111,7 +112,7 @@ impl Settings {
             head_limit: HEAD_LIMIT,
             tls: None,
             open,
-            malformed: None,
+            counted: None,
         }
     }
 }
@@ -142,7 +143,7 @@ impl Server {
         loop {
             let accepted = tokio::select! {
                 () = &mut closing => break,
-                accepted = accept(&listener, &slots, &mut failing) => accepted,
+                accepted = speaker.settings.accept(&listener, &slots, &mut failing) => accepted,
             };
             if let Some((stream, slot)) = accepted {
                 let receiving = take(Arc::clone(&service), speaker.clone(), stream, slot);
@@ -155,34 +156,40 @@ impl Server {
     }
 }
 
-/// Takes the next connection; `failing` is whether the last attempt failed.
-async fn accept(
-    listener: &TcpListener,
-    slots: &Arc<Semaphore>,
-    failing: &mut bool,
-) -> Option<(TcpStream, OwnedSemaphorePermit)> {
-    // A slot first: without one the connection waits in the kernel's queue.
-    let slot = match Arc::clone(slots).try_acquire_owned() {
-        Ok(slot) => slot,
-        Err(_full) => {
-            // Once for each time it is full, however many wait.
-            warn!("all connections that limits.connections allows are open; new ones wait");
-            Arc::clone(slots).acquire_owned().await.ok()?
-        }
-    };
-    match listener.accept().await {
-        Ok((stream, _peer)) => {
-            *failing = false;
-            Some((stream, slot))
-        }
-        Err(error) => {
-            // Most likely out of file descriptors (EMFILE): connections that end will free some. One
-            // line however long it takes, or the disk would be the next to fill.
-            if !std::mem::replace(failing, true) {
-                warn!(%error, "cannot accept a connection; trying again until it can be done");
+impl Settings {
+    /// Takes the next connection; `failing` is whether the last attempt failed.
+    async fn accept(
+        &self,
+        listener: &TcpListener,
+        slots: &Arc<Semaphore>,
+        failing: &mut bool,
+    ) -> Option<(TcpStream, OwnedSemaphorePermit)> {
+        // A slot first: without one the connection waits in the kernel's queue.
+        let slot = match Arc::clone(slots).try_acquire_owned() {
+            Ok(slot) => slot,
+            Err(_full) => {
+                // Once for each time it is full, however many wait.
+                if let Some((metrics, name)) = &self.counted {
+                    metrics.connections_full.with_label_values(&[*name]).inc();
+                }
+                warn!("all connections that limits.connections allows are open; new ones wait");
+                Arc::clone(slots).acquire_owned().await.ok()?
             }
-            tokio::time::sleep(ACCEPT_PAUSE).await;
-            None
+        };
+        match listener.accept().await {
+            Ok((stream, _peer)) => {
+                *failing = false;
+                Some((stream, slot))
+            }
+            Err(error) => {
+                // Most likely out of file descriptors (EMFILE): connections that end will free some. One
+                // line however long it takes, or the disk would be the next to fill.
+                if !std::mem::replace(failing, true) {
+                    warn!(%error, "cannot accept a connection; trying again until it can be done");
+                }
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                None
+            }
         }
     }
 }
@@ -245,7 +252,8 @@ impl Speaker {
     {
         let (busy, link) = (Busy::default(), Arc::<Link>::default());
         let limits = Limits::of_head(self.settings.head_limit);
-        let malformed = self.settings.malformed.clone();
+        let counted = self.settings.counted.as_ref();
+        let malformed = counted.map(|(metrics, name)| (metrics.malformed.clone(), *name));
         let io = Guarded::new(io, Arc::clone(&link), limits, malformed);
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -256,11 +264,14 @@ impl Speaker {
             .half_close(true)
             .serve_connection(
                 TokioIo::new(io),
-                hyper_service(service, arrival, &busy, Some(link)),
+                hyper_service(service, arrival, &busy, Some(Arc::clone(&link))),
             )
             .with_upgrades();
         let shut_down = http1::UpgradeableConnection::graceful_shutdown;
         self.to_its_end(connection, shut_down, &busy).await;
+        if let Some((metrics, name)) = counted.filter(|_| link.is_in_a_head()) {
+            metrics.unfinished_heads.with_label_values(&[*name]).inc();
+        }
     }
 
     /// Speaks HTTP/2 until the connection ends.

@@ -36,6 +36,10 @@ pub struct Metrics {
     pub faults: IntCounterVec,
     /// Requests refused before they were read, by listener and reason.
     pub malformed: IntCounterVec,
+    /// Connections that ended while a request's head was on its way.
+    pub unfinished_heads: IntCounterVec,
+    /// Times that a listener had as many connections as it may.
+    pub connections_full: IntCounterVec,
     /// Time to make one signature.
     pub sign_duration: HistogramVec,
     /// Verified messages and refused ones by code.
@@ -117,6 +121,16 @@ impl Metrics {
                 "countersign_faults_total",
                 "Answers the sidecar gave itself, by code and by whether the request may have been delivered.",
                 &["direction", "code", "delivery"],
+            )?,
+            unfinished_heads: table.counters(
+                "countersign_unfinished_heads_total",
+                "Connections that ended before a request's head was whole: too slow, or cut off.",
+                &["listener"],
+            )?,
+            connections_full: table.counters(
+                "countersign_connections_full_total",
+                "Times that all connections a listener may have were open, so that new ones waited.",
+                &["listener"],
             )?,
             malformed: table.counters(
                 "countersign_malformed_requests_total",

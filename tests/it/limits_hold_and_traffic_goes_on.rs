@@ -88,6 +88,8 @@ async fn connections_over_the_limit_wait_and_are_served_when_others_end() {
     }
     drop(first);
     assert_eq!(answer_on(second).await.outcome(), "verdict verified");
+    let full = "countersign_connections_full_total{listener=\"egress\"}";
+    assert!(world.metric(full) >= 1.0);
 }
 
 #[tokio::test]
@@ -147,6 +149,9 @@ async fn a_head_that_does_not_come_ends_its_connection() {
             assert_eq!(begun.elapsed().as_secs(), seconds, "{head:?}");
         }
     }
+    let unfinished = |name| format!("countersign_unfinished_heads_total{{listener=\"{name}\"}}");
+    world.until(&unfinished("egress"), 2.0).await;
+    until("counted", || inbound.metric(&unfinished("ingress")) == 2.0).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -165,6 +170,12 @@ async fn a_connection_that_is_kept_without_a_request_ends() {
     assert!((30..=60).contains(&begun.elapsed().as_secs()));
     assert_eq!(app.read(&mut [0]).await.unwrap(), 0);
     assert_eq!(begun.elapsed().as_secs(), 75);
+    // A connection that is no longer used is nothing to worry about.
+    world
+        .until("countersign_connections{listener=\"egress\"}", 0.0)
+        .await;
+    let unfinished = "countersign_unfinished_heads_total{listener=\"egress\"}";
+    assert_eq!(world.metric(unfinished), 0.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

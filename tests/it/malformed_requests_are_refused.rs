@@ -2,10 +2,10 @@
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::support::World;
+use crate::support::Files;
 use crate::support::entrances::{Entrances, Way};
-use crate::support::listener::Log;
 use crate::support::malformed::{cases, long_bodies};
+use crate::support::process::{Sidecar, text};
 use crate::support::raw::send;
 
 /// What follows each malformed request: nothing may look at it.
@@ -87,25 +87,30 @@ fn every_reason_a_request_can_be_refused_for_is_tried() {
 
 #[tokio::test]
 async fn a_refusal_is_one_exchange_one_fault_and_one_line_without_what_was_sent() {
-    let log = Log::capture();
-    let world = World::before("http://127.0.0.1:9", "", "").await;
+    let files = Files::new();
+    let file = files.config("http://127.0.0.1:9", "", "");
+    let mut sidecar = Sidecar::run(&["run", "--config", text(&file)]);
     let request =
         "GET /hidden?hidden HTTP/1.1\r\nHost: hidden\r\nHidden: hidden\r\nHost: b\r\n\r\n";
-    let answer = send(world.egress, request).await;
+    let answer = send(sidecar.egress, request).await;
     assert_eq!(answer.outcome(), "request_malformed not-sent 400");
-    let line = "countersign_exchanges_total{direction=\"egress\",outcome=\"request_malformed\",route=\"none\"}";
-    world.until(line, 1.0).await;
-    let line = "countersign_faults_total{code=\"request_malformed\",delivery=\"not-sent\",direction=\"egress\"}";
-    assert_eq!(world.metric(line), 1.0);
-    let lines = log.lines("WARN");
-    let expected = "the request has two Host fields";
-    assert!(lines.len() == 1 && lines[0].contains(expected), "{lines:?}");
-    let all = log.lines("");
-    assert!(
-        all.iter()
-            .all(|line| !line.to_ascii_lowercase().contains("hidden")),
-        "{all:?}"
-    );
+    let line = sidecar.wait_for(|line| line["level"] == "WARN");
+    let reason = line["reason"].as_str().unwrap();
+    assert!(reason.contains("the request has two Host fields"), "{line}");
+    let ask = "GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    let metrics = send(sidecar.admin, ask).await.text();
+    for line in [
+        "countersign_exchanges_total{direction=\"egress\",outcome=\"request_malformed\",route=\"none\"} 1",
+        "countersign_faults_total{code=\"request_malformed\",delivery=\"not-sent\",direction=\"egress\"} 1",
+    ] {
+        assert!(metrics.contains(line), "{line}: {metrics}");
+    }
+    sidecar.signal("INT");
+    sidecar.wait_for(|line| line["message"] == "drained");
+    let warnings = sidecar.log.iter().filter(|line| line["level"] == "WARN");
+    assert_eq!(warnings.count(), 1, "{:#?}", sidecar.log);
+    let all = format!("{:?}", sidecar.log).to_ascii_lowercase();
+    assert!(!all.contains("hidden"), "{all}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
