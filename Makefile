@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: test deps lint unit fuzz build
+.PHONY: test deps lint unit fuzz build soak
 
 test: deps lint unit fuzz
 
@@ -29,3 +29,7 @@ fuzz:
 
 build:
 	cargo build --release --locked
+
+# Half an hour of mixed faults; not part of `test`.
+soak: build
+	scripts/soak.py 30
