@@ -55,6 +55,7 @@ mod others_pass_untouched;
 mod redirect_is_explained;
 mod redirect_rules;
 mod redirected_apps_need_no_change;
+#[cfg(feature = "pkcs11")]
 mod sidecars_sign_with_tokens;
 mod storms_pass;
 mod support;
