@@ -174,14 +174,14 @@ impl Judge<'_> {
         Ok(proof)
     }
 
-    /// The signature does not cover what was asked, so the answer's own words are held against it.
+    /// The signature does not cover what was asked, so the answer's own words are held against it: as
+    /// they came, too, since neither does it cover the coding, and some clients ignore that.
     fn bind(&self) -> Result<(), Fault> {
-        let answer = match self.coding {
-            Coding::Identity => self.body,
-            Coding::Decoded(decoded) => decoded,
-            Coding::Opaque => return Ok(()),
-        };
-        self.route.bind.check(self.request.body(), answer)
+        let (asked, bind) = (self.request.body(), &self.route.bind);
+        if let Coding::Decoded(decoded) = self.coding {
+            bind.check(asked, decoded)?;
+        }
+        bind.check(asked, self.body)
     }
 
     fn signed(&self, credentials: &Credentials) -> Result<Proof, Fault> {

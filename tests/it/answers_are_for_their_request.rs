@@ -115,6 +115,24 @@ async fn a_packed_answer_is_looked_into() {
     }
 }
 
+/// The coding is not signed: whoever exchanges answers can write it, and there are clients that ignore it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_coding_that_the_answer_does_not_have_is_no_way_round() {
+    let mut gateway = RawGateway::by_hand().await;
+    let world = World::before(&format!("http://{}", gateway.address), "", "").await;
+    for coding in ["br", "gzip", "deflate", "gzip, gzip", "identity, identity"] {
+        for (id, expected) in [("R1", "verdict verified"), ("R2", MISMATCH)] {
+            let field = format!("Content-Encoding: {coding}\r\n");
+            let answer = world.signed_answer(&receipt(id), &field);
+            let (got, ()) = tokio::join!(pay(&world, "R1"), async {
+                let (_, mut stream) = gateway.next().await;
+                stream.write_all(&answer).await.unwrap();
+            });
+            assert_eq!(got.outcome(), expected, "{coding} {id}");
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn after_one_wrong_answer_the_connection_is_never_used_again() {
     // As when answers are one behind: the next one would be as wrong.
