@@ -207,6 +207,11 @@ impl Identity {
 /// A key whose public half tells whether it is the same.
 trait Half {
     fn public_half(&self) -> PublicKey;
+
+    /// Whether this one does as well as `read`, which has the same public half.
+    fn serves_as(&self, _read: &Self) -> bool {
+        true
+    }
 }
 
 impl Half for SigningKey {
@@ -214,6 +219,14 @@ impl Half for SigningKey {
         match self {
             Self::Held(key) => key.public_key(),
             Self::Token(key) => key.public_key().clone(),
+        }
+    }
+
+    fn serves_as(&self, read: &Self) -> bool {
+        match (self, read) {
+            // One with an old PIN would never again be let in by a token that was away.
+            (Self::Token(key), Self::Token(read)) => key.has_pin_of(read),
+            _ => true,
         }
     }
 }
@@ -238,13 +251,14 @@ impl<K: Half> Held<K> {
             return Some(Arc::clone(same));
         }
         let key = read(reader, config)?;
-        match before {
-            Some(same) if same.key.public_half() == key.public_half() => Some(Arc::clone(same)),
+        let same = before.filter(|held| held.key.public_half() == key.public_half());
+        match same {
+            Some(same) if same.key.serves_as(&key) => Some(Arc::clone(same)),
             _ => Some(Arc::new(Self {
                 key,
                 key_version: config.key_version,
                 source: config.source.clone(),
-                since: reader.now(),
+                since: same.map_or(reader.now(), |same| same.since),
                 told: AtomicBool::new(false),
             })),
         }

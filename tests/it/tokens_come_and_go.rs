@@ -1,10 +1,11 @@
 //! A token may go away, come back, fail or hang: requests get clear errors at once, no wrong
 //! signature, and later ones are signed again without a restart.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use countersign::keys::token::{Config, DEFAULT_SESSIONS, TokenError, TokenKey};
-use countersign_protocol::{PrivateKey, sign};
+use countersign::keys::{self, Environment, IdentityConfig, KeyConfig, Keyring, Source};
+use countersign_protocol::{KeyVersion, Offset, PrivateKey, sign};
 
 use crate::keys_in_tokens::{imported, message, runtime_of, signing};
 use crate::support::process::PATIENCE;
@@ -191,6 +192,56 @@ fn a_pin_that_became_wrong_is_given_once_by_all_sessions_together() {
             assert_eq!(tokens.calls("C_Login"), 1);
         });
     });
+}
+
+/// The old one is refused and not tried again, so whoever mends that by the file must be heard.
+#[test]
+fn a_reload_takes_over_a_pin_that_was_changed_in_its_file() {
+    alone(|tokens| {
+        imported(tokens);
+        let config = keyring_config(tokens.config(client(), "partner"));
+        let load = |before| Keyring::load(&config, before, UNIX_EPOCH);
+        let server = tokens.plug_in(SOFTHSM.as_ref());
+        let first = load(None).unwrap();
+        let facts = first.facts()[0].to_string();
+        drop(server);
+        tokens.tool(&["--change-pin", "--new-pin", "16180339"]);
+        tokens.write("pin", "16180339");
+        let _server = tokens.plug_in(SOFTHSM.as_ref());
+        let start = Instant::now();
+        let second = loop {
+            match load(Some(&first)) {
+                Ok(ring) => break ring,
+                Err(errors) => assert!(start.elapsed() < PATIENCE, "{errors:?}"),
+            }
+        };
+        signing(async {
+            let identity = second.identity(message(b"").client_id).unwrap();
+            identity.sign(&message(b"{}")).await.unwrap();
+        });
+        // It is the same key all the same.
+        let shown = &second.facts()[0];
+        assert_eq!((shown.to_string(), shown.since), (facts, UNIX_EPOCH));
+    });
+}
+
+fn keyring_config(token: Config) -> keys::Config {
+    keys::Config {
+        identities: vec![IdentityConfig {
+            client_id: message(b"").client_id.clone(),
+            signing_key: KeyConfig {
+                source: Source::Token(token),
+                key_version: KeyVersion::default(),
+                passphrase_file: None,
+                strict_permissions: false,
+                place: "signing_key".to_owned(),
+            },
+            verification_keys: Vec::new(),
+            try_all_keys: false,
+            time_offset: Offset::UTC,
+        }],
+        environment: Environment::default(),
+    }
 }
 
 #[test]

@@ -24,6 +24,11 @@ impl TokenKey {
         match *self {}
     }
 
+    /// Whether both log in with the same PIN.
+    pub fn has_pin_of(&self, _other: &Self) -> bool {
+        match *self {}
+    }
+
     /// How many sessions have the token.
     pub fn connected(&self) -> usize {
         match *self {}

@@ -28,6 +28,7 @@ pub struct TokenKey(Arc<Inner>);
 struct Inner {
     at: Arc<Place>,
     public: PublicKey,
+    account: Arc<Account>,
     desk: Arc<Desk>,
 }
 
@@ -55,7 +56,12 @@ impl TokenKey {
         prove(&connection, &at)?;
         let desk = Arc::new(Desk::new(Arc::clone(&at)));
         // From here on, dropping the key sends the threads home.
-        let key = Self(Arc::new(Inner { at, public, desk }));
+        let key = Self(Arc::new(Inner {
+            at,
+            public,
+            account: Arc::clone(&account),
+            desk,
+        }));
         let mut connection = Some(connection);
         for _ in 0..config.sessions {
             let worker = Worker::new(&key.0.desk, &account, &lease, &key.0.public);
@@ -73,6 +79,11 @@ impl TokenKey {
         &self.0.public
     }
 
+    /// Whether both log in with the same PIN.
+    pub fn has_pin_of(&self, other: &Self) -> bool {
+        self.0.account.pin == other.0.account.pin
+    }
+
     /// How many sessions have the token now; none while it is away.
     pub fn connected(&self) -> usize {
         self.0.desk.sessions()
@@ -87,7 +98,9 @@ impl TokenKey {
     /// When the content is ambiguous, too many signatures wait, the token is away, fails, takes too
     /// long, or makes something that is no signature of the key.
     pub async fn sign(&self, content: &Content<'_>) -> Result<Vec<u8>, TokenError> {
-        let Inner { at, public, desk } = &*self.0;
+        let Inner {
+            at, public, desk, ..
+        } = &*self.0;
         let answer = desk.hand_in(digest_info(content)?)?;
         let answered = tokio::time::timeout(PATIENCE, answer).await;
         let answered = answered.map_err(|_elapsed| TokenError::Slow {

@@ -22,6 +22,7 @@ use super::module::Lease;
 const LONGEST: u64 = 1024;
 
 /// A PIN. It is in no `Debug`.
+#[derive(PartialEq, Eq)]
 pub(super) struct Pin(Zeroizing<Vec<u8>>);
 
 impl Pin {
