@@ -250,8 +250,13 @@ impl Rules {
 
     /// Who signs: the client the app itself names when it is one of ours, otherwise the route's.
     fn identity(&self, route: &Route, fields: &HeaderMap) -> Result<&Arc<Identity>, Fault> {
-        let mut named = fields.get_all(CLIENT_ID).iter().filter_map(|value| {
-            let client_id = ClientId::parse(value.to_str().ok()?).ok()?;
+        let values = fields.get_all(CLIENT_ID).iter();
+        // No id has a comma: it stands between what libraries and proxies have joined.
+        let names = values
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','));
+        let mut named = names.filter_map(|name| {
+            let client_id = ClientId::parse(name.trim()).ok()?;
             self.keyring.identity(&client_id)
         });
         if let Some(first) = named.next() {

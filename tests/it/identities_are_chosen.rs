@@ -63,6 +63,11 @@ async fn the_client_the_app_names_signs_when_it_is_ours_and_the_routes_otherwise
             "Client-Id: SECOND\r\nClient-Id: THIRD\r\n",
             Err(malformed),
         ),
+        // As libraries write what was set twice.
+        (third, "Client-Id: SECOND, THIRD\r\n", Err(malformed)),
+        ("", "Client-Id: THIRD,SECOND\r\n", Err(malformed)),
+        (third, "Client-Id: SECOND, SECOND\r\n", Ok("SECOND")),
+        (third, "Client-Id: SOMEBODY, SECOND\r\n", Ok("SECOND")),
         ("", "Client-Id: SECOND\r\n", Ok("SECOND")),
         ("", "", Err(unknown)),
         ("", "Client-Id: SOMEBODY\r\n", Err(unknown)),
