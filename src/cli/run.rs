@@ -96,7 +96,8 @@ impl Run {
         let prepared = self.source.prepare()?;
         // Before the runtime starts the threads that must have inherited it.
         hardening::confine(prepared.config(), file.as_deref()).announce();
-        runtime()?.block_on(async {
+        let runtime = runtime()?;
+        let result = runtime.block_on(async {
             // Before the first connection: a signal must never find the default, which is to die.
             let signals = Signals::listen().map_err(Failure::other)?;
             let summary = prepared.summary();
@@ -105,7 +106,10 @@ impl Run {
             announce(&running, &summary);
             serve(running, signals).await;
             Ok(())
-        })
+        });
+        // A reload may be reading a file that never answers, as of a server that is gone.
+        runtime.shutdown_background();
+        result
     }
 }
 

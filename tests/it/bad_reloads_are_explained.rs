@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
 
 use openssl::ec::{EcGroup, EcKey};
 use openssl::nid::Nid;
@@ -352,4 +353,22 @@ async fn without_a_configuration_file_the_key_files_are_followed() {
     let came = sidecar.wait_for(|line| line["message"] == "key in use");
     let new = other.public_key().fingerprint().to_string();
     assert!(came["key"].as_str().unwrap().contains(&new), "{came}");
+}
+
+/// A file on a network file system whose server is gone, or a token that hangs, is like this pipe.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_never_ends_keeps_neither_requests_nor_the_end_waiting() {
+    let mut binary = Binary::start().await;
+    let file = binary.files().path("partner.pem");
+    fs::remove_file(&file).unwrap();
+    let made = Command::new("mkfifo").arg(&file).status().unwrap();
+    assert!(made.success());
+    binary.sidecar.signal("HUP");
+    // Opens when the other end does: from here on the sidecar reads.
+    let writer = fs::OpenOptions::new().write(true).open(&file).unwrap();
+    assert_eq!(binary.pay().await, "verdict verified");
+    binary.sidecar.signal("INT");
+    binary.sidecar.wait_for(|line| line["message"] == "drained");
+    assert_eq!(binary.sidecar.exit().code(), Some(0));
+    drop(writer);
 }

@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -109,8 +109,16 @@ impl Sidecar {
         );
     }
 
+    /// How it ended, which it must do soon.
     pub fn exit(mut self) -> ExitStatus {
-        self.child.wait().unwrap()
+        // Its end of the pipe is closed with the process.
+        loop {
+            match self.lines.recv_timeout(PATIENCE) {
+                Ok(_last_line) => {}
+                Err(RecvTimeoutError::Disconnected) => return self.child.wait().unwrap(),
+                Err(RecvTimeoutError::Timeout) => panic!("it does not end"),
+            }
+        }
     }
 
     /// Resident memory in bytes.
