@@ -146,6 +146,7 @@ impl Upstream {
         let mut request = request.clone().map(body::full);
         let connection = Used(capture_connection(&mut request));
         let answer = self.receive(request, limits.response_limit);
+        let within = (within, limits.timeout);
         let mut answer = deliver(exchange, &connection, within, answer).await?;
         answer.extensions_mut().insert(connection);
         Ok(answer)
@@ -180,7 +181,8 @@ impl Upstream {
             }
             .and_then(unambiguous)
         };
-        deliver(exchange, &connection, head_timeout, answer).await
+        let within = (head_timeout, head_timeout);
+        deliver(exchange, &connection, within, answer).await
     }
 
     /// Opens a connection for the caller to speak on what it wants.
@@ -213,19 +215,19 @@ fn was_dead(fault: &Fault) -> bool {
     fault.code() == Code::UpstreamBrokeOff && fault.delivered() == Delivery::NotSent
 }
 
-/// Waits for what a request brings, at most `within`.
+/// Waits for what a request brings, at most for what is left of its time.
 ///
 /// A connection on which something went wrong is never used again, over HTTP/2 neither: what comes
 /// on it later could be taken for another answer, and it may well be dead.
 async fn deliver<T>(
     exchange: &mut Exchange,
     connection: &Used,
-    within: Duration,
+    (left, limit): (Duration, Duration),
     answer: impl Future<Output = Result<T, Fault>>,
 ) -> Result<T, Fault> {
     exchange.handing_over();
-    let answer = exchange.away(timeout(within, answer)).await;
-    let answer = answer.unwrap_or_else(|_elapsed| Err(too_slow(connection, within)));
+    let answer = exchange.away(timeout(left, answer)).await;
+    let answer = answer.unwrap_or_else(|_elapsed| Err(too_slow(connection, limit)));
     if answer.is_err() {
         connection.give_up();
     }

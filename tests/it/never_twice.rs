@@ -224,6 +224,8 @@ async fn a_gateway_that_never_answers_is_given_up_at_the_timeout_as_unknown() {
     let world = World::with("      timeout: 1s", "").await;
     let answer = world.pay("sandbox-fault: stall\r\n").await;
     assert_eq!(answer.outcome(), "upstream_timeout unknown 504");
+    let told = &answer.json()["result"]["resultMessage"];
+    assert_eq!(told, "countersign: no complete answer within 1s");
     assert_eq!(world.gateway().deliveries(), 1);
     let line = "countersign_faults_total{code=\"upstream_timeout\",delivery=\"unknown\",direction=\"egress\"}";
     assert_eq!(world.metric(line), 1.0);
