@@ -268,7 +268,7 @@ impl Rules {
             return Ok(first);
         }
         let Some(client_id) = &route.identity else {
-            let text = "the request's Client-Id is none of ours, and its route names no identity";
+            let text = "the request names no client of ours, and its route names no identity";
             return Err(Fault::not_sent(Code::IdentityUnknown, text));
         };
         self.keyring

@@ -285,11 +285,16 @@ fn too_slow(connection: &Used, limit: Duration) -> Fault {
     } else {
         Delivery::NotSent
     };
-    let text = format!(
-        "no complete answer within {}",
-        humantime::format_duration(limit)
-    );
+    let text = format!("no complete answer within {}", readable(limit));
     Fault::unknown(Code::UpstreamTimeout, text).delivery(delivery)
+}
+
+/// What was left of a limit, up to the next millisecond: what was taken from it before is noise.
+fn readable(time: Duration) -> humantime::FormattedDuration {
+    let milliseconds = time.as_nanos().div_ceil(1_000_000);
+    humantime::format_duration(Duration::from_millis(
+        u64::try_from(milliseconds).unwrap_or(u64::MAX),
+    ))
 }
 
 fn body_fault(error: BodyError) -> Fault {
@@ -377,4 +382,22 @@ fn find<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a 
         next = error.source();
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_is_told_without_the_noise_of_what_was_taken_from_it() {
+        for (nanoseconds, told) in [
+            (1_999_999_689, "2s"),
+            (4_499_600_000, "4s 500ms"),
+            (250_000_000, "250ms"),
+            (0, "0s"),
+        ] {
+            let time = Duration::from_nanos(nanoseconds);
+            assert_eq!(readable(time).to_string(), told, "{nanoseconds}");
+        }
+    }
 }
