@@ -22,7 +22,8 @@ pub use self::running::Running;
 pub use self::summary::WARNING;
 
 use self::listeners::Bound;
-use self::reload::{Reloader, State, Targets};
+use self::prepared::State;
+use self::reload::{Reloader, Targets};
 use self::running::Side;
 use crate::admin::Admin;
 use crate::ca::trust::{self, TrustError};

@@ -3,10 +3,10 @@
 //! Reports all that is wrong in one go. Called for `run`, `check` and the tests; a reload looks at keys
 //! the same way.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::reload::State;
 use super::summary::{self, WARNING};
 use crate::ca::{AuthorityError, Permitted, directory};
 use crate::clock::Clock;
@@ -16,6 +16,7 @@ use crate::net::certificate::Served;
 use crate::net::tls;
 use crate::net::watch::Watch;
 use crate::upstream::{Proxy, Resolver};
+use crate::{admin, egress, ingress};
 
 /// Everything that could be wrong was looked at and is right.
 #[derive(Debug)]
@@ -59,6 +60,42 @@ impl Prepared {
         let mut lines = summary::lines(&self.state.config);
         lines.extend(self.state.fixed_lines.iter().cloned());
         lines
+    }
+}
+
+/// What is configured and loaded; a reload replaces it as a whole.
+#[derive(Clone, Debug)]
+pub(super) struct State {
+    pub(super) file: Option<PathBuf>,
+    pub(super) text: String,
+    pub(super) config: Config,
+    pub(super) keyring: Arc<Keyring>,
+    /// What the summary says besides: it never changes.
+    pub(super) fixed_lines: Vec<String>,
+}
+
+impl State {
+    pub(super) fn egress(&self, config: &egress::Config) -> egress::Rules {
+        egress::Rules {
+            config: config.clone(),
+            keyring: Arc::clone(&self.keyring),
+        }
+    }
+
+    pub(super) fn ingress(&self, config: &ingress::Config) -> ingress::Rules {
+        ingress::Rules {
+            routes: config.routes.clone(),
+            keyring: Arc::clone(&self.keyring),
+        }
+    }
+
+    pub(super) fn shown(&self) -> admin::Shown {
+        let mut summary = summary::lines(&self.config);
+        summary.extend(self.fixed_lines.iter().cloned());
+        admin::Shown {
+            keyring: Arc::clone(&self.keyring),
+            summary,
+        }
     }
 }
 

@@ -6,7 +6,6 @@
 //! used, changes nothing: the last good state stays, readiness too, with a log line for each problem.
 //! It is tried again, silently, until the files are right.
 
-use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -15,8 +14,7 @@ use tokio::sync::Notify;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 use tracing::{info, warn};
 
-use super::prepared::load_keys;
-use super::summary;
+use super::prepared::{State, load_keys};
 use crate::clock::Clock;
 use crate::config::{self, Config, Loaded};
 use crate::ingress::Guard;
@@ -74,42 +72,6 @@ impl Targets {
         }
         self.shown.replace(state.shown());
     }
-}
-
-impl State {
-    fn egress(&self, config: &egress::Config) -> egress::Rules {
-        egress::Rules {
-            config: config.clone(),
-            keyring: Arc::clone(&self.keyring),
-        }
-    }
-
-    fn ingress(&self, config: &ingress::Config) -> ingress::Rules {
-        ingress::Rules {
-            routes: config.routes.clone(),
-            keyring: Arc::clone(&self.keyring),
-        }
-    }
-
-    fn shown(&self) -> admin::Shown {
-        let mut summary = summary::lines(&self.config);
-        summary.extend(self.fixed_lines.iter().cloned());
-        admin::Shown {
-            keyring: Arc::clone(&self.keyring),
-            summary,
-        }
-    }
-}
-
-/// What was good the last time.
-#[derive(Clone, Debug)]
-pub(super) struct State {
-    pub(super) file: Option<PathBuf>,
-    pub(super) text: String,
-    pub(super) config: Config,
-    pub(super) keyring: Arc<Keyring>,
-    /// What the summary says besides: it never changes.
-    pub(super) fixed_lines: Vec<String>,
 }
 
 /// Watches the files and reloads.
