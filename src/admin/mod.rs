@@ -113,7 +113,7 @@ impl Admin {
     /// The keys in use, as JSON.
     fn keys(&self) -> Response<Body> {
         let facts = self.shown.now().keyring.facts();
-        let keys: Vec<_> = facts.iter().map(fields).collect();
+        let keys: Vec<_> = facts.iter().map(KeyFacts::fields).collect();
         let body = serde_json::json!({ "keys": keys });
         typed(StatusCode::OK, "application/json", format!("{body:#}\n"))
     }
@@ -157,20 +157,6 @@ impl Admin {
         );
         typed(StatusCode::OK, "text/html; charset=utf-8", page)
     }
-}
-
-/// A key as JSON; the public key as the Alipay+ console shows it, one line of base64.
-fn fields(key: &KeyFacts) -> serde_json::Value {
-    serde_json::json!({
-        "client_id": key.client_id.as_str(),
-        "use": key.usage,
-        "key_version": key.key_version.number(),
-        "bits": key.public.bits(),
-        "fingerprint": key.public.fingerprint().to_string(),
-        "public_key": key.public.to_spki_base64(),
-        "source": key.source,
-        "since": key.loaded(),
-    })
 }
 
 fn text(status: StatusCode, body: &str) -> Response<Body> {

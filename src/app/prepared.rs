@@ -11,7 +11,7 @@ use super::summary::{self, WARNING};
 use crate::ca::{AuthorityError, Permitted, directory};
 use crate::clock::Clock;
 use crate::config::{Config, Loaded};
-use crate::keys::{KeyError, Keyring};
+use crate::keys::{KeyError, KeyFacts, Keyring};
 use crate::net::certificate::Served;
 use crate::net::tls;
 use crate::net::watch::Watch;
@@ -38,6 +38,11 @@ impl Prepared {
         lines.extend(keyring.facts().iter().map(|key| format!("key: {key}")));
         lines.extend(key_warnings(keyring));
         lines
+    }
+
+    /// What is known of the keys.
+    pub fn keys(&self) -> Vec<KeyFacts> {
+        self.state.keyring.facts()
     }
 
     /// What is configured.

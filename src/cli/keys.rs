@@ -1,14 +1,16 @@
 //! `keys`: what keys a running sidecar has loaded, and since when.
 //!
-//! Asks its admin port, so it tells of the process that serves and not of the files. Shows public halves
-//! alone.
+//! Asks its admin port, so it tells of the process that serves and not of the files; with a
+//! configuration it tells of these. Shows public halves alone.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::operate::fetch;
+use super::run::Source;
 use super::{Failure, output::say};
 use crate::config;
 
@@ -18,12 +20,15 @@ use crate::config;
 /// and the public key in one line of base64, as the Alipay+ console shows it. The fingerprint is the
 /// SHA-256 of the public key in DER: what `openssl pkey -pubin -outform DER | sha256sum` prints.
 ///
-/// To see what the files hold that a sidecar would load, run `countersign check`.
+/// With --config it shows the keys that a sidecar with that file would load, and asks none.
 #[derive(Args, Debug)]
 pub struct Keys {
     /// The sidecar's admin port.
-    #[arg(long, value_name = "ADDRESS", default_value = config::ADMIN)]
+    #[arg(long, value_name = "ADDRESS", default_value = config::ADMIN, conflicts_with = "config")]
     admin: SocketAddr,
+    /// The configuration file whose keys are shown, instead of a running sidecar's.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// How it is shown.
     #[arg(long, value_enum, default_value_t)]
     output: Output,
@@ -40,23 +45,45 @@ enum Output {
 }
 
 impl Keys {
-    /// Asks once.
+    /// Asks once, or reads once.
     pub(super) fn execute(self) -> Result<(), Failure> {
-        let admin = self.admin;
-        let (status, body) = fetch(admin, "GET /keys")
-            .ok_or_else(|| Failure::Other(format!("no sidecar answers at {admin}")))?;
-        let answer = serde_json::from_str::<Value>(&body).ok();
-        let keys = answer.as_ref().and_then(|answer| answer["keys"].as_array());
-        let Some(keys) = keys.filter(|_| status == 200) else {
-            let text = format!("{admin} answered {status}, which is no list of keys");
-            return Err(Failure::Other(text));
+        let keys = match self.config {
+            Some(file) => in_files(file)?,
+            None => in_use(self.admin)?,
         };
         match self.output {
-            Output::Json => say(body.trim_end()),
+            Output::Json => say(format_args!("{:#}", json!({ "keys": keys }))),
             Output::Text => keys.iter().for_each(show),
         }
         Ok(())
     }
+}
+
+/// The keys of the sidecar at that admin port.
+fn in_use(admin: SocketAddr) -> Result<Vec<Value>, Failure> {
+    let (status, body) = fetch(admin, "GET /keys")
+        .ok_or_else(|| Failure::Other(format!("no sidecar answers at {admin}")))?;
+    let mut answer = serde_json::from_str::<Value>(&body).unwrap_or_default();
+    match answer.get_mut("keys").map(Value::take) {
+        Some(Value::Array(keys)) if status == 200 => Ok(keys),
+        _ => Err(Failure::Other(format!(
+            "{admin} answered {status}, which is no list of keys"
+        ))),
+    }
+}
+
+/// The keys that a configuration names; nobody uses them yet.
+fn in_files(file: PathBuf) -> Result<Vec<Value>, Failure> {
+    let prepared = Source::of(file).prepare()?;
+    let keys = prepared.keys();
+    let keys = keys.iter().map(|key| {
+        let mut fields = key.fields();
+        if let Some(since) = fields.get_mut("since") {
+            *since = Value::Null;
+        }
+        fields
+    });
+    Ok(keys.collect())
 }
 
 fn show(key: &Value) {
@@ -69,11 +96,14 @@ fn show(key: &Value) {
         "verify" => "verifies with".to_owned(),
         other => other.to_owned(),
     };
+    let since = match &key["since"] {
+        Value::String(since) => format!(", since {since}"),
+        _ => String::new(),
+    };
     say(format_args!(
-        "{} {does} key version {}, since {}",
+        "{} {does} key version {}{since}",
         text("client_id"),
-        text("key_version"),
-        text("since")
+        text("key_version")
     ));
     say(format_args!(
         "  RSA {} from {}",

@@ -129,6 +129,14 @@ fn raise_descriptors(needed: u64) {
 }
 
 impl Source {
+    /// That file.
+    pub(super) fn of(file: PathBuf) -> Self {
+        Self {
+            config: Some(file),
+            flags: None,
+        }
+    }
+
     /// The configuration file, if there is one.
     fn file(&self) -> Option<PathBuf> {
         let without = self.flags.is_some();

@@ -14,7 +14,10 @@ use crate::keys::{Config, IdentityConfig, KeyConfig, Source, token};
 /// Reads the section.
 pub fn read(map: &mut Map, folder: &Path, problems: &mut Problems) -> Config {
     let mut config = Config::default();
-    let strict = switch(map, "strict_permissions", false, problems);
+    let usual = Usual {
+        strict_permissions: switch(map, "strict_permissions", false, problems),
+        try_all_keys: switch(map, "try_all_keys", false, problems),
+    };
     let Some(list) = map.need("identities", problems) else {
         return config;
     };
@@ -27,7 +30,7 @@ pub fn read(map: &mut Map, folder: &Path, problems: &mut Problems) -> Config {
         let place = item.place.clone();
         let identity = item
             .map(problems)
-            .and_then(|section| identity(section, (folder, strict), problems));
+            .and_then(|section| identity(section, (folder, usual), problems));
         let Some(identity) = identity else { continue };
         if config
             .identities
@@ -44,11 +47,20 @@ pub fn read(map: &mut Map, folder: &Path, problems: &mut Problems) -> Config {
     config
 }
 
+/// What holds for identities and keys that say nothing else.
+#[derive(Clone, Copy)]
+struct Usual {
+    strict_permissions: bool,
+    try_all_keys: bool,
+}
+
 fn identity(
     mut section: Map,
-    (folder, strict): (&Path, bool),
+    (folder, usual): (&Path, Usual),
     problems: &mut Problems,
 ) -> Option<IdentityConfig> {
+    let strict = usual.strict_permissions;
+    let strict = switch(&mut section, "strict_permissions", strict, problems);
     let client_id = section
         .need("client_id", problems)
         .and_then(|node| node.parse(problems));
@@ -89,7 +101,7 @@ fn identity(
         }),
         None => Some(Offset::default()),
     };
-    let try_all_keys = switch(&mut section, "try_all_keys", false, problems);
+    let try_all_keys = switch(&mut section, "try_all_keys", usual.try_all_keys, problems);
     section.finish(problems);
     Some(IdentityConfig {
         client_id: client_id?,

@@ -6,6 +6,7 @@ use std::fmt;
 use std::time::SystemTime;
 
 use countersign_protocol::{ClientId, KeyVersion, PublicKey};
+use serde_json::{Value, json};
 
 /// What is known of a loaded key and may be shown to anybody.
 #[derive(Clone, Debug)]
@@ -33,6 +34,20 @@ impl KeyFacts {
             self.key_version.to_string(),
             self.public.fingerprint().to_string(),
         ]
+    }
+
+    /// The same as JSON; the public key as the Alipay+ console shows it, one line of base64.
+    pub fn fields(&self) -> Value {
+        json!({
+            "client_id": self.client_id.as_str(),
+            "use": self.usage,
+            "key_version": self.key_version.number(),
+            "bits": self.public.bits(),
+            "fingerprint": self.public.fingerprint().to_string(),
+            "public_key": self.public.to_spki_base64(),
+            "source": self.source,
+            "since": self.loaded(),
+        })
     }
 
     /// When it came into use, as RFC 3339 in whole seconds.

@@ -103,7 +103,9 @@ async fn pay_with_unknown_version(try_all: bool) -> (World, String) {
     world.files.write("other.pem", other.as_bytes());
     let keys =
         format!("try_all_keys: {try_all}\n    {TRY_ALL}{{ file: other.pem, key_version: 5 }}, ");
-    fs::write(&file, text.replace(TRY_ALL, &keys)).unwrap();
+    // For all identities, and for one.
+    let all = format!("try_all_keys: {}\n", !try_all);
+    fs::write(&file, all + &text.replace(TRY_ALL, &keys)).unwrap();
     world.running.trigger.reload();
     let done = "countersign_reloads_total{result=\"ok\",what=\"config\"}";
     world.until(done, 1.0).await;

@@ -190,6 +190,12 @@ fn secrets_that_others_may_read_are_warned_of_or_refused() {
         "{line}"
     );
     assert!(line.contains("chmod 600"), "{line}");
+    let identity = config.replace(
+        "    signing_key",
+        "    strict_permissions: true\n    signing_key",
+    );
+    fs::write(&file, identity).unwrap();
+    assert!(one_line(&files, "config.yaml").contains("partner.pem: mode 0620"));
     // One key may be told apart, such as one whose mode an orchestrator decides.
     let lenient = config.replace("passphrase_file: passphrase", "strict_permissions: false");
     fs::write(&file, format!("strict_permissions: true\n{lenient}")).unwrap();
@@ -235,6 +241,19 @@ async fn keys_shows_what_is_loaded_as_the_console_shows_it() {
         key["public_key"],
         files.partner.public_key().to_spki_base64()
     );
+    // Of the files, without anybody who uses them.
+    let config = ["keys", "--config", text(&file)];
+    let files_say = countersign(&config);
+    assert_eq!(files_say.status.code(), Some(0), "{files_say:?}");
+    let said = String::from_utf8(files_say.stdout).unwrap();
+    assert!(
+        said.contains(&files.gateway.public_key().to_spki_base64()),
+        "{said}"
+    );
+    assert!(said.contains("signs with key version 1\n"), "{said}");
+    let json = countersign(&[&config[..], &["--output", "json"]].concat());
+    let json: Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert_eq!(json["keys"][1]["since"], Value::Null, "{json}");
     drop(sidecar);
     let nobody = countersign(&["keys", "--admin", &admin]);
     assert_eq!(nobody.status.code(), Some(1));
