@@ -202,7 +202,11 @@ fn read_once(state: &State, now: SystemTime) -> Read {
     };
     problems.extend(unreachable(&state.config, &config));
     watch.add(config.keys.files());
-    let keyring = load_keys(&config, Some(&state.keyring), now, &mut problems);
+    // A module is foreign code: it is not loaded in vain.
+    let in_vain = !problems.is_empty() && config.keys.has_token();
+    let keyring = (!in_vain)
+        .then(|| load_keys(&config, Some(&state.keyring), now, &mut problems))
+        .flatten();
     let loaded = match keyring {
         Some(keyring) if problems.is_empty() => Ok(State {
             file,

@@ -1,7 +1,7 @@
 //! What a running process cannot take over from a changed configuration.
 //!
-//! Sockets that are open, the budgets they share and the CA that apps trust stay as they were at the
-//! start. A reload that would change one of them is refused whole, so that no process ever runs by half
+//! Sockets that are open, the budgets they share, the CA that apps trust and what the process has denied
+//! itself stay as they were at the start. A reload that would change one of them is refused whole, so that no process ever runs by half
 //! of a file.
 
 use std::collections::BTreeSet;
@@ -43,6 +43,10 @@ impl Config {
             ("limits", self.limits == next.limits),
             ("drain", self.drain == next.drain),
             ("hardening", self.hardening == next.hardening),
+            (
+                "pkcs11 (the first key in a token, with hardening.landlock)",
+                !self.hardening.landlock || self.keys.has_token() || !next.keys.has_token(),
+            ),
             (
                 "reload_interval",
                 self.reload_interval == next.reload_interval,

@@ -237,6 +237,11 @@ async fn every_bad_configuration_has_its_line_and_the_last_good_one_goes_on() {
             "key_version: one",
             "\"one\" is no decimal number",
         ),
+        (
+            "{ file: partner.pem, key_version: 1 }",
+            "{ pkcs11: { module: ./absent.so, token_label: t, key_label: k } }",
+            "a change of pkcs11 (the first key in a token, with hardening.landlock) needs a restart",
+        ),
     ] {
         fs::write(&file, good.replacen(from, to, 1)).unwrap();
         let reason = binary.reason();
