@@ -133,8 +133,9 @@ impl Reloader {
         match read.loaded {
             Ok(state) => {
                 self.failed.clear();
-                self.metrics.reloaded(read.what, true);
                 self.take_over(state);
+                // Whoever waits for the count finds what it counts.
+                self.metrics.reloaded(read.what, true);
             }
             Err(problems) => {
                 // A person who asked is answered, the files' silent repetition is not.
