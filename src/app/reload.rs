@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::Notify;
-use tokio::time::{Interval, MissedTickBehavior, interval};
+use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
 use tracing::{info, warn};
 
 use super::prepared::{State, load_keys};
@@ -25,6 +25,9 @@ use crate::net::watch::Watch;
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::Reload;
 use crate::{admin, egress, ingress, task};
+
+/// How long reading may take before it is told.
+const STUCK: Duration = Duration::from_secs(30);
 
 /// How often files that change while they are read are read again at once.
 const TRIES: usize = 5;
@@ -122,10 +125,16 @@ impl Reloader {
 
     async fn reload(&mut self, asked: bool) {
         let (state, now) = (self.state.clone(), self.clock.now());
-        let read = match task::aside(move || read(&state, now)).await {
+        let reading = task::aside(move || read(&state, now));
+        let stuck = || {
+            let seconds = STUCK.as_secs();
+            warn!("the files have not answered for {seconds} s; nothing is reloaded until they do");
+        };
+        let read = match told_if_late(reading, stuck).await {
             Ok(read) => read,
             Err(error) => {
-                warn!(%error, "not reloaded");
+                // It is tried again, as the files were looked at and not taken over.
+                self.refused(Reload::Config, vec![error.to_string()], asked);
                 return;
             }
         };
@@ -137,20 +146,22 @@ impl Reloader {
                 // Whoever waits for the count finds what it counts.
                 self.metrics.reloaded(read.what, true);
             }
-            Err(problems) => {
-                // A person who asked is answered, the files' silent repetition is not.
-                if asked || problems != self.failed {
-                    self.metrics.reloaded(read.what, false);
-                    for reason in &problems {
-                        warn!(
-                            reason,
-                            "not reloaded, the last good configuration and keys stay"
-                        );
-                    }
-                }
-                self.failed = problems;
+            Err(problems) => self.refused(read.what, problems, asked),
+        }
+    }
+
+    fn refused(&mut self, what: Reload, problems: Vec<String>, asked: bool) {
+        // A person who asked is answered, the files' silent repetition is not.
+        if asked || problems != self.failed {
+            self.metrics.reloaded(what, false);
+            for reason in &problems {
+                warn!(
+                    reason,
+                    "not reloaded, the last good configuration and keys stay"
+                );
             }
         }
+        self.failed = problems;
     }
 
     fn take_over(&mut self, state: State) {
@@ -280,6 +291,16 @@ fn tell(before: &Keyring, now: &Keyring) {
     }
 }
 
+/// Waits for work that cannot be given up, and tells once when it takes longer than [`STUCK`].
+async fn told_if_late<T>(work: impl Future<Output = T>, tell: impl FnOnce()) -> T {
+    let mut work = pin!(work);
+    if let Ok(done) = timeout(STUCK, &mut work).await {
+        return done;
+    }
+    tell();
+    work.await
+}
+
 fn ticks(every: Duration) -> Interval {
     let mut ticks = interval(every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -293,5 +314,25 @@ async fn tick(ticks: &mut Option<Interval>) {
             ticks.tick().await;
         }
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::sleep;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn work_that_is_late_is_told_once_and_waited_for() {
+        for (seconds, expected) in [(1, 0), (29, 0), (31, 1), (3600, 1)] {
+            let mut told = 0;
+            let work = async {
+                sleep(Duration::from_secs(seconds)).await;
+                "done"
+            };
+            assert_eq!(told_if_late(work, || told += 1).await, "done");
+            assert_eq!(told, expected, "{seconds} s");
+        }
     }
 }
