@@ -65,9 +65,11 @@ impl Reception {
         }
     }
 
-    /// Runs something that may be given up when the drain closes.
+    /// Runs something that may be given up when the drain closes, unless it is done just then: what has
+    /// come is served.
     pub(super) async fn unless_closing<T>(&self, idle: impl Future<Output = T>) -> Option<T> {
         tokio::select! {
+            biased;
             output = idle => Some(output),
             () = self.egress.drain.reached(Phase::Closing) => None,
         }

@@ -301,6 +301,9 @@ impl Speaker {
     {
         let mut connection = pin!(connection);
         let ended = tokio::select! {
+            // First the connection: hyper ends one on which it has read nothing, and what has come must
+            // be served.
+            biased;
             ended = &mut connection => ended,
             () = self.drain.reached(Phase::Closing) => {
                 shut_down(connection.as_mut());
