@@ -143,16 +143,13 @@ fn a_session_that_is_lost_costs_no_request() {
 fn another_key_under_the_same_label_is_refused() {
     alone(|tokens| {
         let first = imported(tokens);
-        tokens.keep();
         let server = tokens.plug_in(SOFTHSM.as_ref());
         let key = TokenKey::open(&tokens.config(client(), "partner")).unwrap();
         drop(server);
         let forget = |kind| tokens.tool(&["--delete-object", "--type", kind, "--label", "partner"]);
         let replace = |by: &PrivateKey| {
-            tokens.restore();
             ["privkey", "pubkey"].into_iter().for_each(forget);
             tokens.import(&by.to_pkcs8_pem(), "partner", "a1");
-            tokens.keep();
         };
         let second = PrivateKey::generate(2048).unwrap();
         replace(&second);
@@ -176,14 +173,12 @@ fn another_key_under_the_same_label_is_refused() {
 fn a_pin_that_became_wrong_is_given_once_by_all_sessions_together() {
     alone(|tokens| {
         imported(tokens);
-        tokens.keep();
         let module = tokens.faulty();
         let server = tokens.plug_in(&module);
         let key = TokenKey::open(&tokens.config(client(), "partner")).unwrap();
         signing(async {
             until_it_signs(&key).await;
             drop(server);
-            tokens.restore();
             tokens.tool(&["--change-pin", "--new-pin", "16180339"]);
             tokens.write("calls", "");
             let _server = tokens.plug_in(&module);

@@ -145,21 +145,6 @@ impl Tokens {
         succeed(&mut command);
     }
 
-    /// Keeps the tokens as they are, for [`Self::restore`].
-    pub fn keep(&self) {
-        let (from, to) = (self.path("tokens"), self.path("kept"));
-        run("rm", &["-rf", text(&to)]);
-        run("cp", &["-a", text(&from), text(&to)]);
-    }
-
-    /// Puts the tokens back as they were kept. A server that is killed while a session logs in leaves a
-    /// token's file half written, which no token of metal does when it is pulled out.
-    pub fn restore(&self) {
-        let (from, to) = (self.path("kept"), self.path("tokens"));
-        run("rm", &["-rf", text(&to)]);
-        run("cp", &["-a", text(&from), text(&to)]);
-    }
-
     /// The way to a key of the first token.
     pub fn config(&self, module: impl Into<PathBuf>, key: &str) -> Config {
         Config {
@@ -214,6 +199,7 @@ impl Tokens {
 
     /// Plugs the tokens into a process of their own.
     pub fn plug_in(&self, module: &Path) -> Server {
+        copy(&self.path("tokens"), &self.path("kept"));
         let socket = self.path("socket");
         let server = ["p11-kit", "server", "--foreground", "--name", text(&socket)];
         // It ends with the test, also with one that is killed, and keeps none of its pipes.
@@ -232,7 +218,12 @@ impl Tokens {
         // It prints its address once it listens there.
         stdout.read_line(&mut line).unwrap();
         assert!(line.contains(text(&socket)), "{line}");
-        Server { child, socket }
+        let folder = self.folder.clone();
+        Server {
+            child,
+            socket,
+            folder,
+        }
     }
 }
 
@@ -240,6 +231,7 @@ impl Tokens {
 pub struct Server {
     child: Child,
     socket: PathBuf,
+    folder: PathBuf,
 }
 
 impl Drop for Server {
@@ -248,6 +240,9 @@ impl Drop for Server {
         run("kill", &["-s", "KILL", "--", &group]);
         self.child.wait().unwrap();
         let _gone_already = fs::remove_file(&self.socket);
+        // SoftHSM writes a token's file at each login, and one that is killed leaves it half written,
+        // which no token of metal does when it is pulled out.
+        copy(&self.folder.join("kept"), &self.folder.join("tokens"));
     }
 }
 
@@ -281,6 +276,12 @@ pub fn forbid_to_sign(label: &str) {
     }
     drop(session);
     softhsm.finalize().unwrap();
+}
+
+/// Makes a folder the same as another one.
+fn copy(from: &Path, to: &Path) {
+    run("rm", &["-rf", text(to)]);
+    run("cp", &["-a", text(from), text(to)]);
 }
 
 fn run(program: &str, arguments: &[&str]) {
