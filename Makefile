@@ -15,6 +15,7 @@ lint:
 	cargo fmt --manifest-path fuzz/Cargo.toml --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	cargo clippy -p countersign --all-targets --no-default-features --locked -- -D warnings
+	.testbed/venv/bin/shellcheck --severity=warning scripts/*.sh .ci/run
 	.testbed/bin/cargo-deny --log-level error check bans licenses sources
 	cargo check --locked -p countersign-protocol --no-default-features
 	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs what `make test` needs beside Rust, on Debian 12: the runtimes of the legacy clients
-# in tests/clients, .testbed/venv and .testbed/node with the packages pinned there, a nameserver, a
-# forward proxy, PKCS#11 tokens in software, and the tools that give tests a network of their own.
+# in tests/clients and the tools of tests/tools, .testbed/venv, .testbed/node and .testbed/tools with the
+# packages pinned there, a nameserver, a forward proxy, PKCS#11 tokens in software, containers, a
+# Prometheus, and the tools that give tests a network of their own.
 #
 # Only what is missing is installed, so a second run takes a fraction of a second; root is
 # needed only when a Debian package is missing. Starts nothing, and writes nothing outside
@@ -11,9 +12,9 @@ set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 clients=$root/tests/clients
-requirements=$clients/requirements.txt
+tools=$root/tests/tools
+requirements=("$clients/requirements.txt" "$tools/requirements.txt")
 venv=$root/.testbed/venv
-node_folder=$root/.testbed/node
 cargo_deny=0.20.2
 
 fail() {
@@ -77,9 +78,37 @@ has_servers() {
 
 # Tokens, the tools that fill them, and a way to unplug them. The tests name the modules in full.
 has_tokens() {
-    local clients=(/usr/lib/*/pkcs11/p11-kit-client.so)
+    local modules=(/usr/lib/*/pkcs11/p11-kit-client.so)
     command -v softhsm2-util >/dev/null && command -v pkcs11-tool >/dev/null &&
-        command -v p11-kit >/dev/null && [[ -e /usr/lib/softhsm/libsofthsm2.so && -e ${clients[0]} ]]
+        command -v p11-kit >/dev/null && [[ -e /usr/lib/softhsm/libsofthsm2.so && -e ${modules[0]} ]]
+}
+
+# Images are built by buildah and run as pods by podman, whose OCI runtime is runc.
+has_containers() {
+    local tool PATH=$PATH:/usr/sbin:/sbin
+    for tool in podman buildah runc conmon newuidmap nsenter; do
+        command -v "$tool" >/dev/null || return
+    done
+    [[ -x /usr/bin/catatonit || -x /usr/libexec/podman/catatonit ]] &&
+        [[ -x /usr/lib/podman/netavark && -e /etc/containers/policy.json && -x /bin/busybox ]] &&
+        ! ldd /bin/busybox >/dev/null 2>&1
+}
+
+# Debian's starts a service by its package; the tests start their own.
+has_prometheus() {
+    command -v prometheus >/dev/null && command -v promtool >/dev/null
+}
+
+# Components exist in kustomize from 3.7, which came with kubectl 1.21; Debian 12's own is older.
+has_kubectl() {
+    local version
+    version=$(kubectl version --client 2>/dev/null) || return
+    [[ $version =~ Kustomize\ Version:\ v([0-9]+) ]] && ((BASH_REMATCH[1] >= 4))
+}
+
+# Reads unit files without a running systemd.
+has_systemd_analyze() {
+    command -v systemd-analyze >/dev/null
 }
 
 # Prints the interpreter to build the venv from. Debian's own comes first: tests run clients as
@@ -109,7 +138,7 @@ install_packages() {
 
 # The copy of the requirements is written last, so a half-built venv is never taken for a whole one.
 venv_is_current() {
-    cmp -s "$requirements" "$venv/requirements.txt" && "$venv/bin/python" -c '' 2>/dev/null
+    cat "${requirements[@]}" | cmp -s - "$venv/requirements.txt" && "$venv/bin/python" -c '' 2>/dev/null
 }
 
 build_venv() {
@@ -120,27 +149,25 @@ build_venv() {
     mkdir -p "$(dirname "$venv")"
     "$python" -m venv "$venv" >&2 || fail "$python could not make $venv"
     "$venv/bin/python" -m pip install --quiet --no-input --disable-pip-version-check \
-        --no-deps --only-binary :all: --requirement "$requirements" >&2 ||
-        fail "pip could not install $requirements"
+        --no-deps --only-binary :all: "${requirements[@]/#/--requirement=}" >&2 ||
+        fail "pip could not install ${requirements[*]}"
     "$venv/bin/python" -m pip --disable-pip-version-check check >&2 ||
-        fail "$requirements does not hold all its packages need"
-    cp "$requirements" "$venv/requirements.txt"
+        fail "${requirements[*]} do not hold all their packages need"
+    cat "${requirements[@]}" >"$venv/requirements.txt"
 }
 
-# The stamp is written last, so a half-filled folder is never taken for a whole one.
-node_is_current() {
-    cmp -s "$clients/package-lock.json" "$node_folder/installed-lock.json"
-}
-
-# Nothing of the packages runs while they are installed, and each must have the hash in the lock.
+# Nothing of the packages runs while they are installed, and each must have the hash in the lock. The
+# stamp is written last, so a half-filled folder is never taken for a whole one.
 fill_node_folder() {
-    echo "test-deps: filling $node_folder" >&2
-    rm -rf "$node_folder"
-    mkdir -p "$node_folder"
-    cp "$clients/package.json" "$clients/package-lock.json" "$node_folder"
-    npm ci --prefix "$node_folder" --ignore-scripts --no-audit --no-fund --loglevel=error >&2 ||
-        fail "npm could not install $clients/package-lock.json"
-    cp "$clients/package-lock.json" "$node_folder/installed-lock.json"
+    local from=$1 folder=$2
+    cmp -s "$from/package-lock.json" "$folder/installed-lock.json" && return
+    echo "test-deps: filling $folder" >&2
+    rm -rf "$folder"
+    mkdir -p "$folder"
+    cp "$from/package.json" "$from/package-lock.json" "$folder"
+    npm ci --prefix "$folder" --ignore-scripts --no-audit --no-fund --loglevel=error >&2 ||
+        fail "npm could not install $from/package-lock.json"
+    cp "$from/package-lock.json" "$folder/installed-lock.json"
 }
 
 # OpenSSL is built from source.
@@ -162,6 +189,10 @@ needs=(
     "has_openssl|openssl|openssl"
     "has_network_tools|ip, nft, both kinds of iptables and setpriv|iproute2 nftables iptables util-linux"
     "has_servers|dnsmasq and tinyproxy|dnsmasq-base tinyproxy-bin"
+    "has_containers|podman, buildah, runc and a static busybox|podman buildah runc conmon catatonit netavark aardvark-dns golang-github-containers-common uidmap busybox-static"
+    "has_prometheus|prometheus and promtool|prometheus"
+    "has_kubectl|kubectl of 1.25 or newer|kubernetes-client"
+    "has_systemd_analyze|systemd-analyze|systemd"
     "has_tokens|SoftHSM, pkcs11-tool and p11-kit|softhsm2 opensc p11-kit p11-kit-modules"
 )
 
@@ -181,7 +212,8 @@ if ((${#missing[@]} > 0)); then
     done
 fi
 
-node_is_current || fill_node_folder
+fill_node_folder "$clients" "$root/.testbed/node"
+fill_node_folder "$tools" "$root/.testbed/tools"
 venv_is_current || build_venv
 
 if [[ $("$root/.testbed/bin/cargo-deny" --version 2>/dev/null) != "cargo-deny $cargo_deny" ]]; then
