@@ -4,8 +4,8 @@
 //! (`tests/architecture.rs` holds this):
 //!
 //! ```text
-//! cli → app → config → {egress | ingress | admin | redirect | sandbox} → {upstream | ca} → net → {http | keys}
-//!     → exchange → telemetry → {clock | live | task}
+//! cli → app → config → {egress | ingress | admin | redirect | sandbox | kube} → {upstream | ca} → net
+//!     → {http | keys} → exchange → telemetry → {clock | live | task}
 //! ```
 //!
 //! The flow: app → `net` accepts → `egress` routes, buffers, signs → `upstream` sends, buffers →
@@ -22,6 +22,7 @@ pub mod exchange;
 pub mod http;
 pub mod ingress;
 pub mod keys;
+pub mod kube;
 pub mod live;
 pub mod net;
 pub mod redirect;

@@ -12,7 +12,7 @@ const STEPS: &[&[&str]] = &[
     &["cli"],
     &["app"],
     &["config"],
-    &["egress", "ingress", "admin", "redirect", "sandbox"],
+    &["egress", "ingress", "admin", "redirect", "sandbox", "kube"],
     &["upstream", "ca"],
     &["net"],
     &["http", "keys"],
