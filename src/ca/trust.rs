@@ -1,8 +1,8 @@
 //! What apps must be given so that they trust the local CA: files, and the settings that name them.
 //!
 //! Everything here is public. Settings such as `SSL_CERT_FILE` and Java's trust store replace what a
-//! runtime trusts by itself, so the files for them hold the system's roots as well. Called by `app`
-//! and by `countersign ca bundle`.
+//! runtime trusts by itself, so the files for them hold the system's roots as well. Called by `app`,
+//! by `countersign ca bundle`, and by `kube`, which hands the variables to apps in pods.
 
 use std::collections::HashSet;
 use std::io;
@@ -27,6 +27,9 @@ pub const PKCS12: &str = "truststore.p12";
 pub const JKS: &str = "truststore.jks";
 /// What Java's own stores have; it guards nothing, as nothing here is secret.
 pub const PASSWORD: &str = "changeit";
+
+/// The variable with options for every Java machine.
+pub const JAVA: &str = "JAVA_TOOL_OPTIONS";
 
 /// Why the files could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +66,17 @@ pub struct Hint {
     pub setting: String,
 }
 
+/// One environment variable that does so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Variable {
+    /// Which runtimes look at it.
+    pub runtime: &'static str,
+    /// What it is called.
+    pub name: &'static str,
+    /// What must stand there.
+    pub value: String,
+}
+
 /// Writes all files for apps into a directory, which is made if it is missing; returns how many
 /// certificates the bundle and the stores hold.
 ///
@@ -89,42 +103,58 @@ pub fn write(directory: &Path, ca_pem: &str, now: SystemTime) -> Result<usize, T
     Ok(entries.len())
 }
 
-/// The settings for each runtime, with a directory as [`write()`] leaves it.
+/// The environment variables that make runtimes trust the CA, with a directory as [`write()`] leaves it.
+pub fn variables(directory: &Path) -> Vec<Variable> {
+    let file = |name| directory.join(name).display().to_string();
+    let variable = |runtime, name, value| Variable {
+        runtime,
+        name,
+        value,
+    };
+    vec![
+        variable(
+            "OpenSSL, Python, Ruby, Go, .NET",
+            "SSL_CERT_FILE",
+            file(BUNDLE),
+        ),
+        variable("Python requests", "REQUESTS_CA_BUNDLE", file(BUNDLE)),
+        variable("curl", "CURL_CA_BUNDLE", file(BUNDLE)),
+        variable("Node", "NODE_EXTRA_CA_CERTS", file(CA)),
+        variable("Deno", "DENO_CERT", file(CA)),
+        variable("Java", JAVA, java(&file(PKCS12), "PKCS12")),
+    ]
+}
+
+/// The settings for each runtime, with such a directory.
 pub fn hints(directory: &Path) -> Vec<Hint> {
     let file = |name| directory.join(name).display().to_string();
-    let (ca, bundle, store) = (file(CA), file(BUNDLE), file(PKCS12));
-    let set = |runtime, setting| Hint { runtime, setting };
-    vec![
-        set(
-            "OpenSSL, Python, Ruby, Go, .NET",
-            format!("SSL_CERT_FILE={bundle}"),
-        ),
-        set("Python requests", format!("REQUESTS_CA_BUNDLE={bundle}")),
-        set("curl", format!("CURL_CA_BUNDLE={bundle}")),
-        set("Node", format!("NODE_EXTRA_CA_CERTS={ca}")),
-        set("Deno", format!("DENO_CERT={ca}")),
-        set(
-            "Java",
-            format!(
-                "JAVA_TOOL_OPTIONS=\"-Djavax.net.ssl.trustStore={store} \
-                 -Djavax.net.ssl.trustStorePassword={PASSWORD} \
-                 -Djavax.net.ssl.trustStoreType=PKCS12\""
-            ),
-        ),
-        set(
-            "Java before 8u301",
-            format!(
-                "JAVA_TOOL_OPTIONS=\"-Djavax.net.ssl.trustStore={} \
-                 -Djavax.net.ssl.trustStorePassword={PASSWORD} \
-                 -Djavax.net.ssl.trustStoreType=JKS\"",
-                file(JKS)
-            ),
-        ),
-        set(
-            "PHP",
-            format!("php -d openssl.cafile={bundle} -d curl.cainfo={bundle}"),
-        ),
-    ]
+    let set = |runtime, name: &str, value: &str| Hint {
+        runtime,
+        setting: if value.contains(' ') {
+            format!("{name}=\"{value}\"")
+        } else {
+            format!("{name}={value}")
+        },
+    };
+    let variables = variables(directory);
+    let mut hints: Vec<Hint> = variables
+        .iter()
+        .map(|variable| set(variable.runtime, variable.name, &variable.value))
+        .collect();
+    hints.push(set("Java before 8u301", JAVA, &java(&file(JKS), "JKS")));
+    let bundle = file(BUNDLE);
+    hints.push(Hint {
+        runtime: "PHP",
+        setting: format!("php -d openssl.cafile={bundle} -d curl.cainfo={bundle}"),
+    });
+    hints
+}
+
+fn java(store: &str, kind: &str) -> String {
+    format!(
+        "-Djavax.net.ssl.trustStore={store} -Djavax.net.ssl.trustStorePassword={PASSWORD} \
+         -Djavax.net.ssl.trustStoreType={kind}"
+    )
 }
 
 /// The CA and the system's roots, each once; a root OpenSSL cannot read is left out.

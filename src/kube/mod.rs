@@ -2,23 +2,32 @@
 //!
 //! [`inject`] is the whole of it, for `countersign inject` and the admission webhook alike: it looks at a pod and says what
 //! it would be with the sidecar, or why it stays as it is. It never asks the cluster, and never changes half of a
-//! pod: whatever is wrong with it or its annotations leaves it alone.
+//! pod: whatever is wrong with it or its annotations leaves it alone. Of the files, `annotations` is the table of
+//! what can be said, `settings` what one pod says, `obstacles` what is in the way, `sidecar` and `environment` what
+//! is added, `patch` how.
 
-use serde_json::Value;
+mod annotations;
+mod defaults;
+mod environment;
+mod obstacles;
+mod patch;
+mod settings;
+mod sidecar;
+mod values;
 
-/// What holds for every pod that says nothing else, by the annotations' names without their prefix.
-#[derive(Clone, Debug, Default)]
-pub struct Defaults {}
+use serde_json::{Value, json};
 
-impl Defaults {
-    /// Reads a file `defaults: { NAME: VALUE, … }`; `name` is what problems call it.
-    ///
-    /// # Errors
-    /// Everything wrong with it, one line each.
-    pub fn read(_name: &str, _text: &str) -> Result<Self, Vec<String>> {
-        Ok(Self {})
-    }
-}
+pub use annotations::{Annotation, Name, PREFIX, TABLE};
+use annotations::{Layers, STATUS, Texts};
+pub use defaults::Defaults;
+use environment::Environment;
+use obstacles::{LOOPBACK, PORT_START};
+use patch::{Patch, items, member, members, text};
+use settings::{Settings, Way};
+use values::Kind;
+
+/// The annotation by which kubectl knows the container that is meant.
+const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
 
 /// What became of a pod.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,7 +38,7 @@ pub enum Outcome {
         pod: Value,
         /// A JSON patch (RFC 6902) that makes it of the pod that was given.
         patch: Value,
-        /// What is allowed but will surprise, one line each.
+        /// What is allowed but may surprise, one line each.
         warnings: Vec<String>,
     },
     /// It is left alone, and nobody asked for more; with the reason.
@@ -39,6 +48,199 @@ pub enum Outcome {
 }
 
 /// Adds the sidecar to a pod, or to the template of one: a mapping with `metadata` and `spec`.
-pub fn inject(_pod: &Value, _defaults: &Defaults) -> Outcome {
-    Outcome::Unasked("nothing asks for the sidecar".to_owned())
+///
+/// A pod that has it already is left alone, so doing it twice changes nothing.
+pub fn inject(pod: &Value, defaults: &Defaults) -> Outcome {
+    let malformed = obstacles::malformed(pod);
+    let said = match Said::read(pod) {
+        Ok(said) => said,
+        Err(problems) => return Outcome::Refused(problems),
+    };
+    let layers = Layers {
+        pod: &said.texts,
+        defaults: &defaults.texts,
+    };
+    if let Some(reason) = said.unasked(pod, &layers) {
+        return Outcome::Unasked(reason);
+    }
+    if !malformed.is_empty() {
+        return Outcome::Refused(malformed);
+    }
+    let settings = match Settings::new(&layers) {
+        Ok(settings) => settings,
+        Err(problems) => return Outcome::Refused(problems),
+    };
+    let found = obstacles::find(pod, &settings);
+    if !found.problems.is_empty() {
+        return Outcome::Refused(found.problems);
+    }
+    let mut warnings = found.warnings;
+    let (pod, patch) = patched(pod, &settings, &mut warnings);
+    Outcome::Injected {
+        pod,
+        patch,
+        warnings,
+    }
+}
+
+/// What the annotations of a pod say.
+#[derive(Debug, Default)]
+struct Said {
+    texts: Texts,
+    is_injected: bool,
+}
+
+impl Said {
+    fn read(pod: &Value) -> Result<Self, Vec<String>> {
+        let annotations = ["metadata", "annotations"];
+        if member(pod, &annotations).is_some_and(|all| !all.is_object()) {
+            return Err(vec!["metadata.annotations: is no mapping".to_owned()]);
+        }
+        let mut said = Self::default();
+        let mut problems = Vec::new();
+        for (name, value) in members(pod, &annotations) {
+            let Some(short) = name.strip_prefix(PREFIX) else {
+                continue;
+            };
+            if short == STATUS {
+                said.is_injected = true;
+                continue;
+            }
+            let taken = match value {
+                Value::String(value) => annotations::take(&mut said.texts, short, value),
+                other => Err(format!("{other} is no text; put it between quotes")),
+            };
+            if let Err(problem) = taken {
+                problems.push(format!("annotation {name}: {problem}"));
+            }
+        }
+        // What was injected was good, perhaps by other rules than these.
+        if said.is_injected || problems.is_empty() {
+            Ok(said)
+        } else {
+            Err(problems)
+        }
+    }
+
+    /// Why the pod does not get the sidecar, if nobody asks for it.
+    fn unasked(&self, pod: &Value, layers: &Layers<'_>) -> Option<String> {
+        if self.is_injected {
+            return Some("it has the sidecar already".to_owned());
+        }
+        if layers.value(Name::Inject) == Some("enabled") {
+            return None;
+        }
+        let needed = format!("{PREFIX}inject: enabled");
+        let labels = members(pod, &["metadata", "labels"]);
+        let label = labels
+            .map(|(name, _)| name)
+            .find(|name| name.starts_with(PREFIX));
+        Some(if self.texts.contains_key(&Name::Inject) {
+            format!("the annotation {PREFIX}inject is disabled")
+        } else if let Some(label) = label {
+            format!("{label} is a label; what counts is the annotation {needed}")
+        } else if let Some(name) = self.texts.keys().next() {
+            let name = name.as_str();
+            format!("it has {PREFIX}{name}, but not the annotation {needed}")
+        } else {
+            format!("it does not have the annotation {needed}")
+        })
+    }
+}
+
+/// The pod with everything, and the patch that makes it.
+fn patched(pod: &Value, settings: &Settings, warnings: &mut Vec<String>) -> (Value, Value) {
+    let mut patch = Patch::new(pod);
+    // The app's containers first: their places count from the front.
+    let environment = Environment::new(settings);
+    warnings.extend(environment.warnings().iter().cloned());
+    for (list, index, container) in chosen(pod, settings) {
+        let index = index.to_string();
+        let path = ["spec", list, index.as_str()];
+        if settings.trust {
+            let mounts = ["spec", list, index.as_str(), "volumeMounts"];
+            patch.append(&mounts, sidecar::trust_mount());
+        }
+        warnings.extend(environment.put(container, &path, &mut patch));
+    }
+    lead(pod, settings, &mut patch);
+    for volume in settings.volumes() {
+        patch.append(&["spec", "volumes"], volume);
+    }
+    place(settings, &mut patch);
+    let annotation = |patch: &mut Patch, name: &str, value: &str| {
+        patch.set(&["metadata", "annotations", name], json!(value));
+    };
+    let has_default = member(pod, &["metadata", "annotations", DEFAULT_CONTAINER]).is_some();
+    let first = items(pod, &["spec", "containers"]).first();
+    if let Some(first) = first.and_then(|first| text(first, &["name"]))
+        && settings.kind == Kind::Classic
+        && !has_default
+    {
+        annotation(&mut patch, DEFAULT_CONTAINER, first);
+    }
+    annotation(&mut patch, &format!("{PREFIX}{STATUS}"), "injected");
+    patch.finish()
+}
+
+/// The app's containers that get variables: all of the usual ones, or those that were named.
+fn chosen<'a>(
+    pod: &'a Value,
+    settings: &'a Settings,
+) -> impl Iterator<Item = (&'static str, usize, &'a Value)> {
+    let of = |list| {
+        let all = items(pod, &["spec", list]).iter().enumerate();
+        all.map(move |(index, container)| (list, index, container))
+    };
+    let is_chosen = |list: &str, container: &Value| match &settings.containers {
+        None => list == "containers",
+        Some(names) => names
+            .iter()
+            .any(|name| text(container, &["name"]) == Some(name)),
+    };
+    let all = of("initContainers").chain(of("containers"));
+    all.filter(move |(list, _, container)| is_chosen(list, container))
+}
+
+/// What leads the app's calls to the sidecar beside its variables.
+fn lead(pod: &Value, settings: &Settings, patch: &mut Patch) {
+    let Way::HostAliases(hosts) = &settings.way_in else {
+        return;
+    };
+    let aliases = items(pod, &["spec", "hostAliases"]).iter();
+    let known: Vec<&str> = aliases
+        .flat_map(|alias| items(alias, &["hostnames"]))
+        .filter_map(Value::as_str)
+        .collect();
+    let hosts = hosts.iter().map(crate::upstream::Host::as_str);
+    let hosts: Vec<&str> = hosts.filter(|host| !known.contains(host)).collect();
+    if !hosts.is_empty() {
+        let alias = json!({ "ip": LOOPBACK, "hostnames": hosts });
+        patch.append(&["spec", "hostAliases"], alias);
+    }
+    if obstacles::sysctl(pod).is_none() {
+        let sysctl = json!({ "name": PORT_START, "value": "0" });
+        patch.append(&["spec", "securityContext", "sysctls"], sysctl);
+    }
+}
+
+/// Puts the containers where they start in the right order.
+fn place(settings: &Settings, patch: &mut Patch) {
+    let init = ["spec", "initContainers"];
+    match settings.kind {
+        Kind::Native => {
+            // The sidecar before the app's own init containers, and the rules before the sidecar.
+            patch.prepend(&init, settings.container());
+            if let Some(redirect) = settings.redirect_container() {
+                patch.prepend(&init, redirect);
+            }
+        }
+        Kind::Classic => {
+            // Init containers run before the sidecar: with rules they would reach nobody.
+            if let Some(redirect) = settings.redirect_container() {
+                patch.append(&init, redirect);
+            }
+            patch.prepend(&["spec", "containers"], settings.container());
+        }
+    }
 }
