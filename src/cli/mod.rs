@@ -8,6 +8,7 @@ mod call;
 pub mod check;
 pub mod demo;
 mod hardening;
+pub mod inject;
 pub mod keygen;
 pub mod keys;
 pub mod message;
@@ -47,6 +48,7 @@ enum Command {
     Wait(operate::Wait),
     Shutdown(operate::Shutdown),
     Redirect(redirect::Redirect),
+    Inject(inject::Inject),
 }
 
 /// How a command ended badly.
@@ -97,6 +99,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Wait(command) => command.execute(),
         Command::Shutdown(command) => command.execute(),
         Command::Redirect(command) => command.execute(),
+        Command::Inject(command) => command.execute(),
     };
     // Nothing signs any more.
     token::finish();

@@ -9,11 +9,13 @@
 mod annotations;
 mod defaults;
 mod environment;
+pub mod manifest;
 mod obstacles;
 mod patch;
 mod settings;
 mod sidecar;
 mod values;
+mod yaml;
 
 use serde_json::{Value, json};
 

@@ -111,7 +111,7 @@ fn at<'a>(value: &'a Value, path: &[&str]) -> Option<&'a Value> {
     })
 }
 
-fn at_mut<'a>(value: &'a mut Value, path: &[&str]) -> Option<&'a mut Value> {
+pub(super) fn at_mut<'a>(value: &'a mut Value, path: &[&str]) -> Option<&'a mut Value> {
     path.iter().try_fold(value, |value, step| match value {
         Value::Array(items) => items.get_mut(step.parse::<usize>().ok()?),
         other => other.get_mut(step),
