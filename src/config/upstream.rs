@@ -9,10 +9,11 @@ use std::path::Path;
 
 use super::document::{Map, Node, Problems};
 use super::path;
+use crate::upstream::nameservers::{DNS, Nameservers};
 use crate::upstream::{Config, Host, Origin, proxy, resolve};
 
-/// The port of DNS.
-const DNS: u16 = 53;
+/// What stands for the nameservers of `/etc/resolv.conf`.
+const SYSTEM: &str = "system";
 
 /// Reads both sections.
 pub fn read(map: &mut Map, folder: &Path, problems: &mut Problems) -> Config {
@@ -33,15 +34,38 @@ pub fn read(map: &mut Map, folder: &Path, problems: &mut Problems) -> Config {
 fn resolve_section(mut section: Map, problems: &mut Problems) -> resolve::Config {
     let mut config = resolve::Config::default();
     if let Some(node) = section.take("nameservers") {
-        let what =
-            "at least one nameserver is needed; without the key the system's resolver is asked";
-        config.nameservers = some(node, what, problems, nameserver);
+        config.nameservers = listed_or_system(node, problems);
     }
     if let Some(hosts) = section.take("hosts").and_then(|node| node.map(problems)) {
         config.hosts = fixed(hosts, problems);
     }
     section.finish(problems);
     config
+}
+
+fn listed_or_system(node: Node, problems: &mut Problems) -> Nameservers {
+    if !node.is_list() {
+        node.parse_with(problems, |text| match text {
+            SYSTEM => Ok(()),
+            _ => Err(format!(
+                "\"{text}\" is neither a list of addresses nor {SYSTEM}"
+            )),
+        });
+        return Nameservers::System;
+    }
+    let what = "at least one nameserver is needed; without the key the system's resolver is asked";
+    Nameservers::Listed(some(node, what, problems, nameserver))
+}
+
+/// `system`, or nameservers with commas between them.
+pub fn nameservers(text: &str) -> Result<Nameservers, String> {
+    if text == SYSTEM {
+        return Ok(Nameservers::System);
+    }
+    let listed: Result<_, String> = text.split(',').map(nameserver).collect();
+    listed
+        .map(Nameservers::Listed)
+        .map_err(|error| format!("{error}; or {SYSTEM}"))
 }
 
 fn fixed(hosts: Map, problems: &mut Problems) -> BTreeMap<Host, Vec<IpAddr>> {

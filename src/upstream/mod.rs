@@ -8,6 +8,7 @@
 
 pub mod connect;
 pub mod guard;
+pub mod nameservers;
 pub mod origin;
 pub mod own;
 pub mod pattern;

@@ -1,7 +1,7 @@
 //! Where a name is: fixed addresses first, then the configured nameservers or the system's resolver.
 //!
 //! An app's hosts file may point the gateway's name at the sidecar, and the containers of a pod share
-//! that file. So with nameservers of its own the sidecar asks only those: no hosts file, no search
+//! that file. So with nameservers named the sidecar asks only those: no hosts file, no search
 //! domains, every name is absolute. Called by the connector, which bounds the time.
 
 use std::collections::{BTreeMap, HashMap};
@@ -19,6 +19,7 @@ use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::rr::Name;
 use tokio::net::lookup_host;
 
+use super::nameservers::Nameservers;
 use super::origin::Host;
 
 /// How long one question may take; short enough to ask three times within the connector's step.
@@ -29,8 +30,8 @@ const ANSWERS: u64 = 1024;
 /// How names are resolved.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Config {
-    /// Who is asked; none means the system's resolver.
-    pub nameservers: Vec<SocketAddr>,
+    /// Who is asked.
+    pub nameservers: Nameservers,
     /// Addresses that need no question.
     pub hosts: BTreeMap<Host, Vec<IpAddr>>,
 }
@@ -38,11 +39,7 @@ pub struct Config {
 impl Config {
     /// In words.
     pub(super) fn sentences(&self) -> Vec<String> {
-        let mut sentences = Vec::new();
-        if !self.nameservers.is_empty() {
-            let all: Vec<_> = self.nameservers.iter().map(ToString::to_string).collect();
-            sentences.push(format!("names are resolved by {}", all.join(" ")));
-        }
+        let mut sentences: Vec<_> = self.nameservers.sentence().into_iter().collect();
         for (host, addresses) in &self.hosts {
             let all: Vec<_> = addresses.iter().map(ToString::to_string).collect();
             sentences.push(format!("{host} is at {}", all.join(" ")));
@@ -62,12 +59,12 @@ impl Resolver {
     /// A resolver that has asked nobody yet.
     ///
     /// # Errors
-    /// When the nameservers cannot be set up, which would be a defect.
+    /// When the system names no nameserver that could be asked.
     pub fn new(config: &Config) -> io::Result<Self> {
-        let nameservers = match config.nameservers.as_slice() {
-            [] => None,
-            some => Some(ask(some).map_err(io::Error::other)?),
-        };
+        let nameservers = config.nameservers.addresses()?;
+        let nameservers = nameservers
+            .map(|addresses| ask(&addresses).map_err(io::Error::other))
+            .transpose()?;
         Ok(Self {
             fixed: Arc::new(config.hosts.clone().into_iter().collect()),
             nameservers,

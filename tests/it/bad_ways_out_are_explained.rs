@@ -31,6 +31,10 @@ fn every_mistake_in_the_resolve_section_has_its_line() {
             "resolve.nameservers: at least one nameserver is needed",
         ),
         (
+            "nameservers: systems",
+            "resolve.nameservers: \"systems\" is neither a list of addresses nor system",
+        ),
+        (
             "hosts: { a.example: [10.0.0.256] }",
             "resolve.hosts.a.example[0]: \"10.0.0.256\" is no IP address",
         ),

@@ -1,11 +1,15 @@
 //! Names are resolved as configured: fixed addresses first, then the configured nameservers alone; and
 //! a name that leads back to the sidecar is explained.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Instant;
 
 use countersign::clock::Clock;
 use countersign::exchange::{Code, Delivery};
+use countersign::sandbox::Started;
+use countersign::upstream::nameservers::Nameservers;
 use countersign::upstream::{Config, resolve};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, UdpSocket};
@@ -15,14 +19,14 @@ use crate::support::process::{Sidecar, command, text};
 use crate::support::raw::{post, send};
 use crate::support::upstream::WayOut;
 use crate::support::world::{PAY, gateway, payment};
-use crate::support::{Files, World};
+use crate::support::{Answer, Files, World};
 
 const GATEWAY: &str = "open-sea-global.alipayplus.com";
 
 fn asking(nameservers: &[SocketAddr]) -> WayOut {
     WayOut::by(&Config {
         resolve: resolve::Config {
-            nameservers: nameservers.to_vec(),
+            nameservers: Nameservers::Listed(nameservers.to_vec()),
             ..resolve::Config::default()
         },
         proxy: None,
@@ -70,7 +74,7 @@ async fn fixed_addresses_win_over_the_nameserver_and_the_system() {
             .map(|name| (name.parse().unwrap(), addresses.clone()));
         WayOut::by(&Config {
             resolve: resolve::Config {
-                nameservers,
+                nameservers: Nameservers::Listed(nameservers),
                 hosts: hosts.collect(),
             },
             proxy: None,
@@ -82,8 +86,19 @@ async fn fixed_addresses_win_over_the_nameserver_and_the_system() {
         assert_eq!(reached(&way, name, port).await, "127.0.0.8");
     }
     assert_eq!(dns.asked("A", GATEWAY), 0);
+    let by_the_system = WayOut::by(&Config {
+        resolve: resolve::Config {
+            hosts: [(
+                "localhost".parse().unwrap(),
+                vec!["127.0.0.8".parse().unwrap()],
+            )]
+            .into(),
+            ..resolve::Config::default()
+        },
+        proxy: None,
+    });
     assert_eq!(
-        reached(&fixed(&names, vec![]), "localhost", port).await,
+        reached(&by_the_system, "localhost", port).await,
         "127.0.0.8"
     );
     // Only the exact name.
@@ -199,28 +214,37 @@ async fn a_name_nobody_can_resolve_is_not_sent_and_soon_said() {
 
 /// A sidecar in a mount namespace of its own, whose hosts file gives the gateway's name to itself.
 fn aliased(files: &Files, config: &str) -> Sidecar {
-    let hosts = files.write(
-        "hosts",
-        format!("127.0.0.1 localhost {GATEWAY}\n").as_bytes(),
-    );
+    let hosts = aliases(files);
     let file = files.path(config);
     let sidecar = command(&["run", "--log-format", "json", "--config", text(&file)]);
-    let mut unshared = std::process::Command::new("unshare");
-    unshared
-        .args(["--map-root-user", "--mount", "sh", "-c"])
-        .arg("mount --bind \"$0\" /etc/hosts && exec \"$@\"")
-        .arg(hosts)
-        .arg(sidecar.get_program())
-        .args(sidecar.get_args())
-        .env_remove("COUNTERSIGN_CONFIG");
-    Sidecar::start(unshared)
+    Sidecar::start(mounting(&[(&hosts, "/etc/hosts")], &sidecar))
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_alias_to_the_sidecar_is_explained_and_a_nameserver_resolves_it() {
-    let files = Files::new();
-    // The gateway and the sidecar share a port, so only the address tells them apart.
-    let gateway = gateway(&files, &Clock::system(), false, "127.0.0.2:0").await;
+/// A hosts file that gives the gateway's name to the sidecar.
+fn aliases(files: &Files) -> PathBuf {
+    let lines = format!("127.0.0.1 localhost {GATEWAY}\n");
+    files.write("hosts", lines.as_bytes())
+}
+
+/// That command in a mount namespace of its own, in which other files or folders lie over the system's.
+fn mounting(mounts: &[(&Path, &str)], program: &Command) -> Command {
+    let mounts: Vec<_> = mounts
+        .iter()
+        .map(|(own, over)| format!("mount --bind '{}' {over} && ", text(own)))
+        .collect();
+    let mut unshared = Command::new("unshare");
+    unshared
+        .args(["--map-root-user", "--mount", "sh", "-c"])
+        .arg(format!("{} exec \"$0\" \"$@\"", mounts.concat()))
+        .arg(program.get_program())
+        .args(program.get_args())
+        .env_remove("COUNTERSIGN_CONFIG");
+    unshared
+}
+
+/// A gateway and the configuration of a sidecar that share a port: only the address tells them apart.
+async fn beside_its_gateway(files: &Files) -> (Started, String) {
+    let gateway = gateway(files, &Clock::system(), false, "127.0.0.2:0").await;
     let port = gateway.address.port();
     let file = files.config(
         &format!("https://{GATEWAY}:{port}"),
@@ -229,16 +253,25 @@ async fn an_alias_to_the_sidecar_is_explained_and_a_nameserver_resolves_it() {
     );
     let config = std::fs::read_to_string(file).unwrap();
     let config = config.replacen("127.0.0.1:0", &format!("127.0.0.1:{port}"), 1);
+    (gateway, config)
+}
+
+async fn pay(sidecar: &Sidecar) -> Answer {
+    let request = post(
+        PAY,
+        &sidecar.egress.to_string(),
+        "",
+        payment("R1").as_bytes(),
+    );
+    send(sidecar.egress, request).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_alias_to_the_sidecar_is_explained_and_a_nameserver_resolves_it() {
+    let files = Files::new();
+    let (gateway, config) = beside_its_gateway(&files).await;
+    let port = gateway.address.port();
     files.write("loop.yaml", config.as_bytes());
-    let pay = |sidecar: &Sidecar| {
-        let request = post(
-            PAY,
-            &sidecar.egress.to_string(),
-            "",
-            payment("R1").as_bytes(),
-        );
-        send(sidecar.egress, request)
-    };
 
     let mut sidecar = aliased(&files, "loop.yaml");
     assert_eq!(pay(&sidecar).await.outcome(), "loop_detected not-sent 508");
@@ -256,4 +289,75 @@ async fn an_alias_to_the_sidecar_is_explained_and_a_nameserver_resolves_it() {
     files.write("asks.yaml", (config + &resolve).as_bytes());
     let sidecar = aliased(&files, "asks.yaml");
     assert_eq!(pay(&sidecar).await.outcome(), "verdict verified");
+}
+
+/// A nameserver where `resolv.conf` can name it: at port 53, on a loopback address nobody else takes.
+fn for_resolv_conf(lines: &str) -> (Nameserver, IpAddr) {
+    let [.., high, low] = std::process::id().to_be_bytes();
+    let ip = IpAddr::from([127, 53, high, low.clamp(1, 254)]);
+    (Nameserver::at((ip, 53).into(), lines), ip)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_nameservers_of_the_system_are_asked_and_never_the_hosts_file() {
+    let files = Files::new();
+    let (_gateway, config) = beside_its_gateway(&files).await;
+    // In a search domain of its own the name leads elsewhere; a pod has such domains, and ndots:5.
+    let (dns, ip) = for_resolv_conf(&format!(
+        "address=/{GATEWAY}/127.0.0.2\naddress=/{GATEWAY}.trap.example/127.0.0.3"
+    ));
+    let conf = format!("nameserver {ip}\nsearch trap.example\noptions ndots:5\n");
+    let conf = files.write("resolv.conf", conf.as_bytes());
+    let (hosts, plain) = (
+        aliases(&files),
+        files.write("plain.yaml", config.as_bytes()),
+    );
+    let with_key = config + "resolve: { nameservers: system }\n";
+    let with_key = files.write("system.yaml", with_key.as_bytes());
+    for (file, flags) in [
+        (&with_key, vec![]),
+    ] {
+        let arguments = ["run", "--log-format", "json", "--config", text(file)];
+        let run = command(&[&arguments[..], &flags].concat());
+        let mounts: [(&Path, &str); 2] = [(&hosts, "/etc/hosts"), (&conf, "/etc/resolv.conf")];
+        let asked = dns.asked("A", GATEWAY);
+        let mut sidecar = Sidecar::start(mounting(&mounts, &run));
+        assert_eq!(pay(&sidecar).await.outcome(), "verdict verified");
+        assert_eq!(dns.asked("A", GATEWAY), asked + 1);
+        let line = sidecar.log.iter().find(|line| {
+            let message = line["message"].as_str().unwrap();
+            message
+                .starts_with("upstream: names are resolved by the nameservers of /etc/resolv.conf")
+        });
+        assert!(line.is_some(), "{:#?}", sidecar.log);
+        sidecar.signal("INT");
+        sidecar.wait_for(|line| line["message"] == "drained");
+    }
+}
+
+#[test]
+fn a_system_that_names_no_nameserver_is_explained() {
+    let files = Files::new();
+    let file = files.config(
+        "https://localhost:1",
+        "",
+        "resolve: { nameservers: system }",
+    );
+    let empty = files.write("empty", b"# nothing\nsearch example\n");
+    let folder = tempfile::tempdir().unwrap();
+    for (own, over, why) in [
+        (empty.as_path(), "/etc/resolv.conf", "names no nameserver"),
+        (folder.path(), "/etc", "no such file"),
+    ] {
+        let check = command(&["check", "--config", text(&file)]);
+        let output = mounting(&[(own, over)], &check).output().unwrap();
+        assert_eq!(output.status.code(), Some(64), "{output:?}");
+        let expected = format!(
+            "resolve.nameservers: system: /etc/resolv.conf: {why}; list the nameservers' addresses \
+             instead\n"
+        );
+        let shown = String::from_utf8(output.stderr).unwrap();
+        assert!(shown.ends_with(&expected), "{shown}");
+        assert_eq!(shown.lines().count(), 1, "{shown}");
+    }
 }

@@ -11,6 +11,7 @@ use countersign::clock::Clock;
 use countersign::config;
 use countersign::exchange::{Code, Delivery};
 use countersign::net::tls;
+use countersign::upstream::nameservers::Nameservers;
 use countersign::upstream::{Config, resolve};
 use openssl::asn1::Asn1Time;
 use openssl::pkey::PKey;
@@ -338,7 +339,7 @@ async fn a_nameserver_that_fails_and_an_address_that_moves_need_no_restart() {
     let address = dns.address;
     let way = WayOut::by(&Config {
         resolve: resolve::Config {
-            nameservers: vec![address],
+            nameservers: Nameservers::Listed(vec![address]),
             ..resolve::Config::default()
         },
         proxy: None,

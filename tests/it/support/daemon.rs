@@ -82,9 +82,10 @@ impl Nameserver {
     /// One at that address, such as the one another had before.
     pub fn at(address: SocketAddr, lines: &str) -> Self {
         let config = format!(
-            "keep-in-foreground\npid-file=\nport={}\nlisten-address=127.0.0.1\nbind-interfaces\nno-resolv\nno-hosts\nlog-queries\n\
+            "keep-in-foreground\npid-file=\nport={}\nlisten-address={}\nbind-interfaces\nno-resolv\nno-hosts\nlog-queries\n\
              log-facility=-\n{lines}\n",
-            address.port()
+            address.port(),
+            address.ip()
         );
         let daemon = Daemon::start("/usr/sbin/dnsmasq", "--conf-file=", &config, address);
         Self { address, daemon }
