@@ -3,14 +3,13 @@
 //! Reports all that is wrong in one go. Called for `run`, `check` and the tests; a reload looks at keys
 //! the same way.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::summary::{self, WARNING};
 use crate::ca::{AuthorityError, Permitted, directory};
 use crate::clock::Clock;
-use crate::config::{Config, Loaded};
+use crate::config::{self, Config, Loaded};
 use crate::keys::{KeyError, KeyFacts, Keyring};
 use crate::net::certificate::Served;
 use crate::net::tls;
@@ -71,7 +70,7 @@ impl Prepared {
 /// What is configured and loaded; a reload replaces it as a whole.
 #[derive(Clone, Debug)]
 pub(super) struct State {
-    pub(super) file: Option<PathBuf>,
+    pub(super) file: Option<config::File>,
     pub(super) text: String,
     pub(super) config: Config,
     pub(super) keyring: Arc<Keyring>,

@@ -16,7 +16,7 @@ use tracing::{info, warn};
 
 use super::prepared::{State, load_keys};
 use crate::clock::Clock;
-use crate::config::{self, Config, Loaded};
+use crate::config::{Config, Loaded};
 use crate::ingress::Guard;
 use crate::keys::{Environment, KeyFacts, Keyring};
 use crate::live::Live;
@@ -239,7 +239,7 @@ fn read_once(state: &State, now: SystemTime) -> Read {
 /// The configuration as its file says now; without a file as it was.
 fn again(state: &State, environment: &Environment) -> Loaded {
     match &state.file {
-        Some(file) => config::load(file).with_environment(environment),
+        Some(file) => file.clone().load().with_environment(environment),
         None => Loaded::from(state.config.clone()),
     }
 }

@@ -13,15 +13,19 @@ use tracing::{info, warn};
 use super::{Failure, environment, hardening, runtime, variable};
 use crate::app::{self, Prepared, Running, Trigger};
 use crate::clock::Clock;
-use crate::config::{self, Config};
+use crate::config::{self, Config, Loaded, Placement, values};
 use crate::keys::Environment;
 use crate::net::drain::{self, Phase};
 use crate::telemetry::log;
+use crate::upstream::nameservers::Nameservers;
 use crate::upstream::{self, Host, Origin};
 use crate::{admin, ca, keys};
 
 /// The configuration file used when none is named.
 const DEFAULT_FILE: &str = "/etc/countersign/config.yaml";
+
+/// Where `--help` tells of the log.
+const LOG: &str = "Log";
 
 /// Run the sidecar.
 ///
@@ -37,10 +41,10 @@ pub struct Run {
     #[command(flatten)]
     source: Source,
     /// How log lines look.
-    #[arg(long, value_enum, default_value_t, env = "COUNTERSIGN_LOG_FORMAT")]
+    #[arg(long, value_enum, default_value_t, env = "COUNTERSIGN_LOG_FORMAT", help_heading = LOG)]
     log_format: log::Format,
     /// What is logged: error, warn, info, debug, or a filter like countersign=debug.
-    #[arg(long, default_value = "info", env = "COUNTERSIGN_LOG")]
+    #[arg(long, default_value = "info", env = "COUNTERSIGN_LOG", help_heading = LOG)]
     log_level: String,
 }
 
@@ -52,6 +56,48 @@ pub struct Source {
     config: Option<PathBuf>,
     #[command(flatten)]
     flags: Option<Flags>,
+    #[command(flatten)]
+    place: Place,
+}
+
+/// Where the sidecar stands: in place of what the file says.
+#[derive(Args, Debug, Default)]
+#[command(next_help_heading = "Where it stands, with or without a file")]
+struct Place {
+    /// Where egress listens, if there is egress; may be repeated
+    /// [default without a file: 127.0.0.1:15001]
+    #[arg(long, value_name = "ADDRESS", value_parser = values::address)]
+    egress_listen: Vec<SocketAddr>,
+    /// Where ingress listens, if there is ingress; may be repeated
+    /// [default without a file: 127.0.0.1:15002]
+    #[arg(long, value_name = "ADDRESS", value_parser = values::address)]
+    ingress_listen: Vec<SocketAddr>,
+    /// Where operators are answered [default without a file: 127.0.0.1:15090]
+    #[arg(long, value_name = "ADDRESS", value_parser = values::address)]
+    admin_listen: Option<SocketAddr>,
+    /// Where the files are written by which apps trust the local CA.
+    #[arg(long, value_name = "FOLDER")]
+    trust_directory: Option<PathBuf>,
+    /// Where the local CA is kept.
+    #[arg(long, value_name = "FOLDER")]
+    ca_directory: Option<PathBuf>,
+    /// Who is asked for names: addresses with commas between them, or `system` for the nameservers of
+    /// /etc/resolv.conf without the hosts file.
+    #[arg(long, value_name = "NAMESERVERS", value_parser = config::upstream::nameservers)]
+    nameservers: Option<Nameservers>,
+}
+
+impl From<Place> for Placement {
+    fn from(place: Place) -> Self {
+        Self {
+            egress: place.egress_listen,
+            ingress: place.ingress_listen,
+            admin: place.admin_listen,
+            trust_directory: place.trust_directory,
+            ca_directory: place.ca_directory,
+            nameservers: place.nameservers,
+        }
+    }
 }
 
 /// A configuration without a file.
@@ -70,12 +116,9 @@ struct Flags {
     /// The version of both keys.
     #[arg(long, default_value = "1", requires = "client_id")]
     key_version: KeyVersion,
-    /// Where egress listens.
-    #[arg(long, value_name = "ADDRESS", default_value = config::EGRESS, requires = "client_id")]
-    egress_listen: SocketAddr,
-    /// Where operators are answered.
-    #[arg(long, value_name = "ADDRESS", default_value = config::ADMIN, requires = "client_id")]
-    admin_listen: SocketAddr,
+    /// The app for calls from Alipay+, as a URL or a port of 127.0.0.1; without it there is no ingress.
+    #[arg(long, value_name = "URL", value_parser = values::app, requires = "client_id")]
+    app: Option<Origin>,
     /// The gateway for requests addressed to the sidecar itself
     /// [default: open-sea-global.alipayplus.com]
     #[arg(long, value_name = "HOST", requires = "client_id")]
@@ -134,6 +177,7 @@ impl Source {
         Self {
             config: Some(file),
             flags: None,
+            place: Place::default(),
         }
     }
 
@@ -145,14 +189,17 @@ impl Source {
 
     /// Loads everything `run` needs.
     pub(super) fn prepare(self) -> Result<Prepared, Failure> {
-        let prepared = if let Some(flags) = self.flags {
-            app::prepare(flags.into_config()?, Clock::system())
+        let placement = self.place.into();
+        let loaded = if let Some(flags) = self.flags {
+            Loaded::placed(flags.into_config()?, &placement)
         } else {
-            let loaded = config::load(&named_file(self.config));
+            let path = named_file(self.config);
             let environment = Environment::new(variable);
-            app::prepare(loaded.with_environment(&environment), Clock::system())
+            config::File { path, placement }
+                .load()
+                .with_environment(&environment)
         };
-        prepared.map_err(Failure::Usage)
+        app::prepare(loaded, Clock::system()).map_err(Failure::Usage)
     }
 }
 
@@ -178,11 +225,10 @@ impl Flags {
             try_all_keys: false,
             time_offset: Offset::default(),
         };
-        let mut egress =
-            config::egress::without_file(self.egress_listen, self.default_host, &self.client_id)
-                .ok_or_else(|| {
-                    Failure::usage("--default-host: is no Alipay+ host; use a configuration file")
-                })?;
+        let mut egress = config::egress::without_file(self.default_host, &self.client_id)
+            .ok_or_else(|| {
+                Failure::usage("--default-host: is no Alipay+ host; use a configuration file")
+            })?;
         for route in &mut egress.routes.routes {
             route.upstream.clone_from(&self.upstream);
         }
@@ -193,10 +239,11 @@ impl Flags {
                 environment: Environment::default(),
             },
             egress: Some(egress),
-            ingress: None,
-            admin: Some(admin::Config {
-                listen: self.admin_listen,
-            }),
+            ingress: self.app.map(config::ingress::without_file),
+            admin: config::ADMIN
+                .parse()
+                .ok()
+                .map(|listen| admin::Config { listen }),
             extra_roots: self.upstream_ca,
             ca: ca::Config::default(),
             upstream: upstream::Config::default(),

@@ -227,9 +227,14 @@ impl Map {
     pub fn need(&mut self, key: &'static str, problems: &mut Problems) -> Option<Node> {
         let node = self.take(key);
         if node.is_none() {
-            problems.add(format!("{}: the key \"{key}\" is missing", self.place));
+            self.lacks(key, problems);
         }
         node
+    }
+
+    /// Reports a key that is not there.
+    pub fn lacks(&self, key: &str, problems: &mut Problems) {
+        problems.add(format!("{}: the key \"{key}\" is missing", self.place));
     }
 
     /// The entries of a mapping whose keys are values too.

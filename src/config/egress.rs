@@ -3,7 +3,6 @@
 //! Refuses two routes that could mean the same host: which one is taken must never depend on their
 //! order.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use countersign_protocol::ClientId;
@@ -137,11 +136,7 @@ fn ports(node: Node, problems: &mut Problems) -> Vec<u16> {
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The section for somebody who configured nothing; none when no route covers `default_host`.
-pub fn without_file(
-    listen: SocketAddr,
-    default_host: Option<Host>,
-    client_id: &ClientId,
-) -> Option<Config> {
+pub fn without_file(default_host: Option<Host>, client_id: &ClientId) -> Option<Config> {
     let route = alipayplus(Some(client_id.clone()))?;
     let default_host = default_host.or_else(|| DEFAULT_HOST.parse().ok())?;
     if !route.covers(&default_host) {
@@ -153,7 +148,7 @@ pub fn without_file(
         unmatched: Unmatched::default(),
     };
     Some(Config {
-        listen: vec![listen],
+        listen: EGRESS.parse().into_iter().collect(),
         routes,
         request_timeout: REQUEST_TIMEOUT,
         tunnel: Tunnels::default(),

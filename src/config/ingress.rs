@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::document::{Map, Node, Problems};
-use super::{egress, listens, tls, values};
+use super::{INGRESS, Placement, egress, listens, tls, values};
 use crate::exchange::Policy;
 use crate::ingress::{Config, Replay, Route, Routes};
 use crate::keys;
@@ -23,12 +23,18 @@ const OTHERS: Duration = Duration::from_secs(5);
 pub fn read(
     mut section: Map,
     keys: &keys::Config,
-    folder: &Path,
+    (folder, placement): (&Path, &Placement),
     problems: &mut Problems,
 ) -> Option<Config> {
-    let listen = section
-        .need("listen", problems)
-        .map(|node| listens(node, problems));
+    let listen = match section.take("listen") {
+        // Filled by the placement.
+        None if !placement.ingress.is_empty() => Some(Vec::new()),
+        None => {
+            section.lacks("listen", problems);
+            None
+        }
+        Some(node) => Some(listens(node, problems)),
+    };
     let routes = section
         .need("routes", problems)
         .map(|node| routes(node, keys, problems));
@@ -60,6 +66,37 @@ fn routes(node: Node, keys: &keys::Config, problems: &mut Problems) -> Vec<Route
     read.into_iter().map(|(route, _)| route).collect()
 }
 
+/// The section for somebody who configured nothing: all that comes is for that app.
+pub fn without_file(app: Origin) -> Config {
+    Config {
+        listen: INGRESS.parse().into_iter().collect(),
+        tls: None,
+        routes: Routes {
+            routes: vec![usual(app)],
+        },
+    }
+}
+
+/// The route of a section that says nothing but its app.
+fn usual(app: Origin) -> Route {
+    Route {
+        name: "/".to_owned(),
+        hosts: Vec::new(),
+        path_prefix: "/".to_owned(),
+        identity: None,
+        app,
+        prefix_rewrite: None,
+        verify: Policy::Enforce,
+        max_skew: Some(Duration::from_mins(5)),
+        replay: Replay::Report,
+        timeout: OTHERS,
+        timeouts: by_path(None, &mut Problems::default()),
+        // A notification has a few KB; a stranger may send as much before he is found out.
+        request_limit: 256 << 10,
+        response_limit: 4 << 20,
+    }
+}
+
 fn route(node: Node, keys: &keys::Config, problems: &mut Problems) -> Option<(Route, String)> {
     let place = node.place.clone();
     let mut section = node.map(problems)?;
@@ -79,19 +116,11 @@ fn route(node: Node, keys: &keys::Config, problems: &mut Problems) -> Option<(Ro
         hosts: hosts.unwrap_or_default(),
         path_prefix,
         identity: identity(&mut section, keys, problems),
-        // Without its app the rest is still looked at; the file is refused anyway.
-        app: app.or_else(|| "http://127.0.0.1".parse().ok())?,
         prefix_rewrite: section
             .take("prefix_rewrite")
             .and_then(|node| node.parse_with(problems, path)),
-        verify: Policy::Enforce,
-        max_skew: Some(Duration::from_mins(5)),
-        replay: Replay::Report,
-        timeout: OTHERS,
-        timeouts: Vec::new(),
-        // A notification has a few KB; a stranger may send as much before he is found out.
-        request_limit: 256 << 10,
-        response_limit: 4 << 20,
+        // Without its app the rest is still looked at; the file is refused anyway.
+        ..usual(app.or_else(|| "http://127.0.0.1".parse().ok())?)
     };
     let mut set = |key, apply: &mut dyn FnMut(&str) -> Result<(), String>| {
         if let Some(node) = section.take(key) {

@@ -10,6 +10,7 @@ mod files;
 mod fixed;
 pub mod identities;
 pub mod ingress;
+mod placement;
 pub mod tls;
 pub mod upstream;
 pub mod values;
@@ -18,6 +19,8 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+pub use self::placement::Placement;
 
 use self::document::{Map, Problems};
 use crate::net::drain;
@@ -95,6 +98,8 @@ impl Default for Limits {
 pub const ADMIN: &str = "127.0.0.1:15090";
 /// Where egress listens unless the configuration says otherwise.
 pub const EGRESS: &str = "127.0.0.1:15001";
+/// Where ingress listens that no file asked for.
+pub const INGRESS: &str = "127.0.0.1:15002";
 
 /// How often files are looked at unless the configuration says otherwise.
 pub const RELOAD_INTERVAL: Duration = Duration::from_secs(5);
@@ -107,11 +112,17 @@ pub struct Loaded {
     /// What is wrong, one line each.
     pub problems: Vec<String>,
     /// The file, to be read again; without one there is nothing but keys to reload.
-    pub file: Option<PathBuf>,
+    pub file: Option<File>,
     /// The file's text, to tell whether it changed.
     pub text: String,
     /// Looked at the file before it was read.
     pub watch: Watch,
+}
+
+impl From<Config> for Loaded {
+    fn from(config: Config) -> Self {
+        Self::placed(config, &Placement::default())
+    }
 }
 
 impl Loaded {
@@ -123,13 +134,14 @@ impl Loaded {
         }
         self
     }
-}
 
-impl From<Config> for Loaded {
-    fn from(config: Config) -> Self {
+    /// What no file says, put in its place.
+    pub fn placed(mut config: Config, placement: &Placement) -> Self {
+        let mut problems = Problems::default();
+        placement.apply(&mut config, &mut problems);
         Self {
             config: Some(config),
-            problems: Vec::new(),
+            problems: problems.into_lines(),
             file: None,
             text: String::new(),
             watch: Watch::default(),
@@ -137,33 +149,59 @@ impl From<Config> for Loaded {
     }
 }
 
-/// Reads and checks a file.
-pub fn load(file: &Path) -> Loaded {
-    let name = file.display().to_string();
-    let watch = Watch::new(vec![file.to_owned()]);
-    let (config, problems, text) = match fs::read_to_string(file) {
-        Ok(text) => {
-            let folder = file.parent().unwrap_or(Path::new(""));
-            let (config, problems) = read(&name, &text, folder);
-            (config, problems, text)
+/// A configuration's file, and what stands beside it; read again at a reload.
+#[derive(Clone, Debug)]
+pub struct File {
+    /// The file.
+    pub path: PathBuf,
+    /// What takes the place of what it says.
+    pub placement: Placement,
+}
+
+impl File {
+    /// Reads and checks it.
+    pub fn load(self) -> Loaded {
+        let Self { path, placement } = &self;
+        let name = path.display().to_string();
+        let watch = Watch::new(vec![path.clone()]);
+        let (config, problems, text) = match fs::read_to_string(path) {
+            Ok(text) => {
+                let folder = path.parent().unwrap_or(Path::new(""));
+                let (config, problems) = read(&name, &text, folder, placement);
+                (config, problems, text)
+            }
+            Err(error) => (None, vec![unreadable(&name, &error)], String::new()),
+        };
+        Loaded {
+            config,
+            problems,
+            file: Some(self),
+            text,
+            watch,
         }
-        Err(error) => (None, vec![unreadable(&name, &error)], String::new()),
-    };
-    Loaded {
-        config,
-        problems,
-        file: Some(file.to_owned()),
-        text,
-        watch,
     }
+}
+
+/// Reads and checks a file that says itself where the sidecar stands.
+pub fn load(file: &Path) -> Loaded {
+    let (path, placement) = (file.to_owned(), Placement::default());
+    File { path, placement }.load()
 }
 
 /// Checks the text of a file of that name, in which paths are relative to `folder`; with it everything
 /// that is wrong, one line each.
-pub fn read(name: &str, text: &str, folder: &Path) -> (Option<Config>, Vec<String>) {
+pub fn read(
+    name: &str,
+    text: &str,
+    folder: &Path,
+    placement: &Placement,
+) -> (Option<Config>, Vec<String>) {
     let mut problems = Problems::default();
-    let config = document::read(name, text, &mut problems)
-        .map(|map| whole(name, map, folder, &mut problems));
+    let config = document::read(name, text, &mut problems).map(|map| {
+        let mut config = whole(name, map, (folder, placement), &mut problems);
+        placement.apply(&mut config, &mut problems);
+        config
+    });
     (config, problems.into_lines())
 }
 
@@ -178,7 +216,12 @@ fn unreadable(name: &str, error: &std::io::Error) -> String {
     }
 }
 
-fn whole(source: &str, mut map: Map, folder: &Path, problems: &mut Problems) -> Config {
+fn whole(
+    source: &str,
+    mut map: Map,
+    (folder, placement): (&Path, &Placement),
+    problems: &mut Problems,
+) -> Config {
     let keys = identities::read(&mut map, folder, problems);
     let egress = map
         .take("egress")
@@ -187,7 +230,7 @@ fn whole(source: &str, mut map: Map, folder: &Path, problems: &mut Problems) -> 
     let ingress = map
         .take("ingress")
         .and_then(|node| node.map(problems))
-        .map(|section| ingress::read(section, &keys, folder, problems));
+        .map(|section| ingress::read(section, &keys, (folder, placement), problems));
     let admin = map
         .take("admin")
         .and_then(|node| node.map(problems))
@@ -214,7 +257,7 @@ fn whole(source: &str, mut map: Map, folder: &Path, problems: &mut Problems) -> 
             "{source}: the sections egress and ingress are both missing; one is needed"
         ));
     }
-    let config = Config {
+    Config {
         source: source.to_owned(),
         keys,
         egress: egress.flatten(),
@@ -227,28 +270,6 @@ fn whole(source: &str, mut map: Map, folder: &Path, problems: &mut Problems) -> 
         drain,
         reload_interval,
         hardening,
-    };
-    refuse_shared_addresses(&config, problems);
-    config
-}
-
-fn refuse_shared_addresses(config: &Config, problems: &mut Problems) {
-    let mut taken: Vec<(SocketAddr, &str)> = Vec::new();
-    let egress = config.egress.iter().flat_map(|section| &section.listen);
-    let ingress = config.ingress.iter().flat_map(|section| &section.listen);
-    let admin = config.admin.iter().map(|section| &section.listen);
-    let all = egress
-        .map(|address| (*address, "egress"))
-        .chain(ingress.map(|address| (*address, "ingress")))
-        .chain(admin.map(|address| (*address, "admin")));
-    for (address, section) in all.filter(|(address, _)| address.port() != 0) {
-        if let Some((_, other)) = taken.iter().find(|(one, _)| *one == address) {
-            problems.add(format!(
-                "{}: {other} and {section} both listen on {address}",
-                config.source
-            ));
-        }
-        taken.push((address, section));
     }
 }
 

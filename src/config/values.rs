@@ -7,6 +7,7 @@ use bytesize::ByteSize;
 
 use crate::exchange::Policy;
 use crate::ingress::Replay;
+use crate::upstream::Origin;
 
 /// `5s`, `1m 30s`, `250ms`; not zero.
 pub fn duration(text: &str) -> Result<Duration, String> {
@@ -95,6 +96,16 @@ pub fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_syntax| {
         format!("\"{text}\" is no IP address with a port; write it like 127.0.0.1:15001")
     })
+}
+
+/// `http://127.0.0.1:8080`, or only the port of an app on this machine: `8080`.
+pub fn app(text: &str) -> Result<Origin, String> {
+    let url = match text.parse::<u16>() {
+        Ok(_) => format!("http://127.0.0.1:{}", port(text)?),
+        Err(_) => text.to_owned(),
+    };
+    url.parse::<Origin>()
+        .map_err(|error| format!("{error}, or only a port like 8080"))
 }
 
 /// `enforce`, `report` or `off`.

@@ -71,5 +71,6 @@ mod tls_is_looked_into;
 #[cfg(feature = "pkcs11")]
 mod tokens_come_and_go;
 mod tunnels_pass_unread;
+mod where_it_stands;
 mod wrong_answers_are_told;
 mod wrong_calls_are_refused;

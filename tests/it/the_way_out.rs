@@ -316,6 +316,7 @@ async fn the_nameservers_of_the_system_are_asked_and_never_the_hosts_file() {
     let with_key = files.write("system.yaml", with_key.as_bytes());
     for (file, flags) in [
         (&with_key, vec![]),
+        (&plain, vec!["--nameservers", "system"]),
     ] {
         let arguments = ["run", "--log-format", "json", "--config", text(file)];
         let run = command(&[&arguments[..], &flags].concat());

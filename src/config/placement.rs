@@ -1,0 +1,100 @@
+//! Where a sidecar stands, as its command line says it beside the configuration.
+//!
+//! A pod, a unit of systemd or a composed service decides on addresses and folders; the file says what is
+//! signed for whom and need not know them. What is said here takes the place of what the file says, at
+//! the start and at every reload. Refuses addresses that exclude each other, whoever named them. Called by
+//! the loader.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use super::Config;
+use super::document::Problems;
+use crate::admin;
+use crate::upstream::nameservers::Nameservers;
+
+/// Where a sidecar stands; what is empty or absent is left as the file has it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Placement {
+    /// Where egress listens, if there is egress.
+    pub egress: Vec<SocketAddr>,
+    /// Where ingress listens, if there is ingress.
+    pub ingress: Vec<SocketAddr>,
+    /// Where operators are answered, with or without a section in the file.
+    pub admin: Option<SocketAddr>,
+    /// Where what apps need to trust the local CA is written.
+    pub trust_directory: Option<PathBuf>,
+    /// Where the local CA is kept.
+    pub ca_directory: Option<PathBuf>,
+    /// Who is asked for names.
+    pub nameservers: Option<Nameservers>,
+}
+
+impl Placement {
+    /// Puts a configuration there, and looks whether all of it can listen.
+    pub(super) fn apply(&self, config: &mut Config, problems: &mut Problems) {
+        // Taken apart without `..`, so that nobody adds a field and forgets to apply it.
+        let Self {
+            egress,
+            ingress,
+            admin,
+            trust_directory,
+            ca_directory,
+            nameservers,
+        } = self;
+        if let Some(section) = config.egress.as_mut().filter(|_| !egress.is_empty()) {
+            section.listen.clone_from(egress);
+        }
+        if let Some(section) = config.ingress.as_mut().filter(|_| !ingress.is_empty()) {
+            section.listen.clone_from(ingress);
+        }
+        if let Some(listen) = *admin {
+            config.admin = Some(admin::Config { listen });
+        }
+        if trust_directory.is_some() {
+            config.ca.trust_directory.clone_from(trust_directory);
+        }
+        if ca_directory.is_some() {
+            config.ca.directory.clone_from(ca_directory);
+        }
+        if let Some(nameservers) = nameservers {
+            config.upstream.resolve.nameservers = nameservers.clone();
+        }
+        refuse_shared_addresses(config, problems);
+    }
+}
+
+fn refuse_shared_addresses(config: &Config, problems: &mut Problems) {
+    let mut taken: Vec<(SocketAddr, &str)> = Vec::new();
+    let egress = config.egress.iter().flat_map(|section| &section.listen);
+    let ingress = config.ingress.iter().flat_map(|section| &section.listen);
+    let admin = config.admin.iter().map(|section| &section.listen);
+    let all = egress
+        .map(|address| (*address, "egress"))
+        .chain(ingress.map(|address| (*address, "ingress")))
+        .chain(admin.map(|address| (*address, "admin")));
+    for (address, section) in all.filter(|(address, _)| address.port() != 0) {
+        let other = taken.iter().find(|(one, _)| exclude(*one, address));
+        let text = match other {
+            Some((one, other)) if *one == address => {
+                format!("{other} and {section} both listen on {address}")
+            }
+            Some((one, other)) => {
+                format!("{other} listens on {one}, and so {section} cannot on {address}")
+            }
+            None => {
+                taken.push((address, section));
+                continue;
+            }
+        };
+        problems.add(format!("{}: {text}", config.source));
+    }
+}
+
+/// Whether the system lets only one of two sockets listen. That all IPv6 addresses may be all of IPv4,
+/// too, is its own affair.
+fn exclude(one: SocketAddr, other: SocketAddr) -> bool {
+    let both = [one.ip(), other.ip()];
+    let for_all = both.iter().any(IpAddr::is_unspecified) && one.is_ipv4() == other.is_ipv4();
+    one.port() == other.port() && (one.ip() == other.ip() || for_all)
+}
