@@ -4,8 +4,11 @@
 
 use std::io::{self, IsTerminal};
 
-use tracing_subscriber::EnvFilter;
+use tracing::{level_filters::LevelFilter, warn};
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::format::FmtSpan;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -19,17 +22,19 @@ pub enum Format {
     Text,
 }
 
-/// Sends all further log events to stdout; `level` is a `tracing` filter such as `info` or
-/// `countersign=debug`. A second call in one process changes nothing.
+/// Sends all further log events to stdout; `level` is a level such as `info`, or a list of
+/// `target=level` such as `countersign=debug,hyper=warn`. What is neither is told and left out. A
+/// second call in one process changes nothing.
 pub fn install(format: Format, level: &str) {
-    let filter = EnvFilter::builder().parse_lossy(level);
+    let (targets, wrong) = filter(level);
     let json = match format {
         Format::Json => true,
         Format::Text => false,
         Format::Auto => !io::stdout().is_terminal(),
     };
     let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        // Everything, as `targets` is what decides.
+        .with_max_level(LevelFilter::TRACE)
         .with_span_events(FmtSpan::NONE)
         .with_writer(io::stdout)
         .with_target(false);
@@ -39,11 +44,74 @@ pub fn install(format: Format, level: &str) {
             .json()
             .flatten_event(true)
             .with_current_span(false)
+            .finish()
+            .with(targets)
             .try_init()
     } else {
         builder
             .compact()
             .with_ansi(io::stdout().is_terminal())
+            .finish()
+            .with(targets)
             .try_init()
     };
+    for part in wrong {
+        warn!(
+            part,
+            "left out of the log level: neither a level nor a target=level"
+        );
+    }
+}
+
+/// What `level` asks for, and the parts of it that cannot be understood. Nothing asked for is errors alone.
+fn filter(level: &str) -> (Targets, Vec<&str>) {
+    let parts = level.split(',').map(str::trim);
+    let (good, wrong): (Vec<_>, Vec<_>) = parts
+        .filter(|part| !part.is_empty())
+        .partition(|part| part.parse::<Targets>().is_ok());
+    let targets = good.join(",").parse();
+    match targets {
+        Ok(targets) if !good.is_empty() => (targets, wrong),
+        _ => (Targets::new().with_default(LevelFilter::ERROR), wrong),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing::Level;
+
+    use super::filter;
+
+    #[test]
+    fn a_level_or_targets_say_what_is_logged() {
+        for (level, own, others) in [
+            ("info", Some(Level::INFO), Some(Level::INFO)),
+            ("WARN", Some(Level::WARN), Some(Level::WARN)),
+            ("countersign=debug", Some(Level::DEBUG), None),
+            (
+                " warn, countersign=debug",
+                Some(Level::DEBUG),
+                Some(Level::WARN),
+            ),
+            ("off", None, None),
+            ("", Some(Level::ERROR), Some(Level::ERROR)),
+            ("a=b=c", Some(Level::ERROR), Some(Level::ERROR)),
+            ("info,a=loud", Some(Level::INFO), Some(Level::INFO)),
+        ] {
+            let (targets, _) = filter(level);
+            let finest = |target| {
+                [Level::DEBUG, Level::INFO, Level::WARN, Level::ERROR]
+                    .into_iter()
+                    .find(|level| targets.would_enable(target, level))
+            };
+            assert_eq!(finest("countersign::app"), own, "{level:?}");
+            assert_eq!(finest("hyper"), others, "{level:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_filter_is_told() {
+        assert_eq!(filter("info,a=loud,,b=c=d").1, ["a=loud", "b=c=d"]);
+        assert!(filter("info,countersign=debug").1.is_empty());
+    }
 }
