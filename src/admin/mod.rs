@@ -89,6 +89,9 @@ impl Admin {
 
     fn metrics(&self) -> Response<Body> {
         self.shown.now().keyring.publish_tokens(&self.metrics);
+        if let Some(authority) = &self.authority {
+            authority.publish(&self.metrics);
+        }
         match self.metrics.render() {
             Ok(metrics) => typed(
                 StatusCode::OK,

@@ -4,6 +4,7 @@
 //! then is anything served; so a start either succeeds whole or leaves nothing behind. Called by
 //! `cli` and by the tests.
 
+mod expected;
 mod listeners;
 mod prepared;
 mod reload;
@@ -30,7 +31,7 @@ use crate::ca::trust::{self, TrustError};
 use crate::ca::{Authority, AuthorityError};
 use crate::clock::Clock;
 use crate::egress::Egress;
-use crate::exchange::Ids;
+use crate::exchange::{Direction, Ids};
 use crate::http::Budget;
 use crate::ingress::Ingress;
 use crate::net::certificate::Served;
@@ -116,6 +117,7 @@ impl Common {
             served: _,
         } = prepared;
         let (config, metrics) = (&state.config, Metrics::new()?);
+        expected::show(config, &metrics);
         state.keyring.publish(&metrics, None);
         let hosts: Vec<String> = config.signed_hosts().into_iter().collect();
         let authority = Authority::new(&config.ca, &hosts, clock.clone())?;
@@ -159,8 +161,8 @@ impl Common {
             own: self.own.clone(),
             clock: self.clock.clone(),
             budget,
-            slots: self.slots(),
-            tunnels: Arc::new(Semaphore::new(self.state.config.limits.tunnels as usize)),
+            slots: self.slots(Direction::Egress),
+            tunnels: self.tunnels(),
             metrics: self.metrics.clone(),
             pseudonym,
             ids: Arc::clone(&self.ids),
@@ -188,7 +190,7 @@ impl Common {
             upstream: Upstream::new(connector, self.budget()),
             clock: self.clock.clone(),
             budget,
-            slots: self.slots(),
+            slots: self.slots(Direction::Ingress),
             guard: Arc::clone(guard),
             metrics: self.metrics.clone(),
             // Another name than egress has: an app may call its own public address.
@@ -239,6 +241,8 @@ impl Common {
         let servers = listeners.into_iter().map(|listener| {
             let open = self.metrics.connections.with_label_values(&[name]);
             let usual = Settings::plain(open);
+            let limit = self.metrics.connections_limit.with_label_values(&[name]);
+            limit.add(i64::from(self.state.config.limits.connections));
             let settings = Settings {
                 connections: self.state.config.limits.connections,
                 tls: tls.cloned(),
@@ -263,11 +267,25 @@ impl Common {
 
     /// Each direction has memory and places of its own, so that neither can starve the other.
     fn budget(&self) -> Budget {
+        let bytes = self.state.config.limits.buffered;
+        let limit = self.metrics.buffered_limit.with_label_values::<&str>(&[]);
+        limit.add(i64::try_from(bytes).unwrap_or(i64::MAX));
         let gauge = self.metrics.buffered.with_label_values::<&str>(&[]);
-        Budget::new(self.state.config.limits.buffered, gauge)
+        Budget::new(bytes, gauge)
     }
 
-    fn slots(&self) -> Arc<Semaphore> {
-        Arc::new(Semaphore::new(self.state.config.limits.exchanges))
+    fn slots(&self, direction: Direction) -> Arc<Semaphore> {
+        let exchanges = self.state.config.limits.exchanges;
+        let limit = &self.metrics.in_flight_limit;
+        let limit = limit.with_label_values(&[direction.as_str()]);
+        limit.set(i64::try_from(exchanges).unwrap_or(i64::MAX));
+        Arc::new(Semaphore::new(exchanges))
+    }
+
+    fn tunnels(&self) -> Arc<Semaphore> {
+        let tunnels = self.state.config.limits.tunnels;
+        let limit = self.metrics.tunnels_limit.with_label_values::<&str>(&[]);
+        limit.set(i64::from(tunnels));
+        Arc::new(Semaphore::new(tunnels as usize))
     }
 }

@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
 use tracing::{info, warn};
 
+use super::expected;
 use super::prepared::{State, load_keys};
 use crate::clock::Clock;
 use crate::config::{Config, Loaded};
@@ -126,7 +127,10 @@ impl Reloader {
     async fn reload(&mut self, asked: bool) {
         let (state, now) = (self.state.clone(), self.clock.now());
         let reading = task::aside(move || read(&state, now));
-        let stuck = || {
+        let metrics = self.metrics.clone();
+        let stuck = move || {
+            // Nobody knows yet what it was that changed.
+            metrics.reload_ended(Reload::Config, false);
             let seconds = STUCK.as_secs();
             warn!("the files have not answered for {seconds} s; nothing is reloaded until they do");
         };
@@ -142,7 +146,12 @@ impl Reloader {
         match read.loaded {
             Ok(state) => {
                 self.failed.clear();
+                expected::show(&state.config, &self.metrics);
                 self.take_over(state);
+                // All was read, so nothing of it fails any longer.
+                for what in [Reload::Config, Reload::Keys] {
+                    self.metrics.reload_ended(what, true);
+                }
                 // Whoever waits for the count finds what it counts.
                 self.metrics.reloaded(read.what, true);
             }
@@ -151,6 +160,11 @@ impl Reloader {
     }
 
     fn refused(&mut self, what: Reload, problems: Vec<String>, asked: bool) {
+        if what == Reload::Keys {
+            // The configuration is that which runs, again or still.
+            self.metrics.reload_ended(Reload::Config, true);
+        }
+        self.metrics.reload_ended(what, false);
         // A person who asked is answered, the files' silent repetition is not.
         if asked || problems != self.failed {
             self.metrics.reloaded(what, false);

@@ -6,7 +6,7 @@
 //! `egress`.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use openssl::pkey::{PKey, Private};
 use rustls::ServerConfig;
@@ -22,6 +22,7 @@ use super::{Config, directory};
 use crate::clock::Clock;
 use crate::net::tls;
 use crate::task;
+use crate::telemetry::Metrics;
 
 /// How long a host's certificate is valid.
 const LIFE: Duration = Duration::from_hours(30 * 24);
@@ -94,6 +95,16 @@ impl Authority {
     pub async fn ca_pem(&self) -> Result<String, AuthorityError> {
         let pem = self.0.local().await?.root.to_pem()?;
         Ok(String::from_utf8_lossy(&pem).into_owned())
+    }
+
+    /// Shows when the CA ends, if there is one by now.
+    pub fn publish(&self, metrics: &Metrics) {
+        let end = self.0.local.get().and_then(|local| local.end().ok());
+        let since = end.and_then(|end| end.duration_since(UNIX_EPOCH).ok());
+        if let Some(since) = since {
+            let shown = metrics.local_ca_expiry.with_label_values::<&str>(&[]);
+            shown.set(i64::try_from(since.as_secs()).unwrap_or(i64::MAX));
+        }
     }
 
     /// The TLS settings for a host, with an ECDSA or an RSA certificate.

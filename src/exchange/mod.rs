@@ -4,6 +4,7 @@
 //! (an answer, a [`Fault`], a caller that is gone) is recorded exactly once, when the object is
 //! dropped. Flows therefore hold no counter and no log call.
 
+pub mod expected;
 pub mod fault;
 pub mod tunnel;
 pub mod verdict;
@@ -81,6 +82,8 @@ impl Default for Ids {
     }
 }
 
+/// What stands for a route that was not found, or not looked for.
+const NO_ROUTE: &str = "none";
 /// How much of a path the log shows, in characters: strangers choose it.
 const LONGEST_PATH: usize = 512;
 
@@ -124,7 +127,7 @@ impl Exchange {
         let line = Line {
             id: ids.next(),
             direction,
-            route: "none".to_owned(),
+            route: NO_ROUTE.to_owned(),
             outcome: "aborted",
             ..line
         };
@@ -226,7 +229,7 @@ impl Exchange {
         }
         self.metrics
             .faults
-            .with_label_values(&[self.line.direction, code, delivery])
+            .with_label_values(&[self.line.direction, &self.line.route, code, delivery])
             .inc();
         self.line.outcome = code;
         self.line.error = Some(code);

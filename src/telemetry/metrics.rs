@@ -50,8 +50,14 @@ pub struct Metrics {
     pub upstream_connects: IntCounterVec,
     /// Open connections from peers.
     pub connections: IntGaugeVec,
+    /// How many of them a listener takes.
+    pub connections_limit: IntGaugeVec,
+    /// How many exchanges may be under way.
+    pub in_flight_limit: IntGaugeVec,
     /// Bytes of bodies held in memory now.
     pub buffered: IntGaugeVec,
+    /// How many bytes of bodies may be held.
+    pub buffered_limit: IntGaugeVec,
     /// The keys in use.
     pub key_info: IntGaugeVec,
     /// When each key was loaded.
@@ -63,8 +69,13 @@ pub struct Metrics {
     /// Reloads of what was changed on disk, by [`Reload`] and result; counted by
     /// [`Metrics::reloaded`].
     pub reloads: IntCounterVec,
+    /// Whether the last reload of something worked, be it counted or not; set by
+    /// [`Metrics::reload_ended`].
+    pub last_reload: IntGaugeVec,
     /// When the certificate a listener shows ends.
     pub certificate_expiry: IntGaugeVec,
+    /// When the CA ends that apps trust.
+    pub local_ca_expiry: IntGaugeVec,
     /// TLS handshakes of peers with a listener.
     pub handshakes: IntCounterVec,
     /// The gateway's `Date` minus our clock.
@@ -75,6 +86,8 @@ pub struct Metrics {
     pub tunnels: IntCounterVec,
     /// Blind tunnels now.
     pub tunnels_open: IntGaugeVec,
+    /// How many of them there may be.
+    pub tunnels_limit: IntGaugeVec,
     /// Bytes carried by blind tunnels.
     pub tunnel_bytes: IntCounterVec,
     /// TLS connections of the app that were to be terminated here.
@@ -117,10 +130,15 @@ impl Metrics {
                 "Exchanges under way.",
                 &["direction"],
             )?,
+            in_flight_limit: table.gauges(
+                "countersign_in_flight_limit",
+                "How many exchanges may be under way.",
+                &["direction"],
+            )?,
             faults: table.counters(
                 "countersign_faults_total",
                 "Answers the sidecar gave itself, by code and by whether the request may have been delivered.",
-                &["direction", "code", "delivery"],
+                &["direction", "route", "code", "delivery"],
             )?,
             unfinished_heads: table.counters(
                 "countersign_unfinished_heads_total",
@@ -164,9 +182,19 @@ impl Metrics {
                 "Open connections accepted by a listener.",
                 &["listener"],
             )?,
+            connections_limit: table.gauges(
+                "countersign_connections_limit",
+                "How many connections a listener takes at a time, on all its addresses together.",
+                &["listener"],
+            )?,
             buffered: table.gauges(
                 "countersign_buffered_bytes",
                 "Bytes of message bodies held in memory.",
+                &[],
+            )?,
+            buffered_limit: table.gauges(
+                "countersign_buffered_limit_bytes",
+                "How many bytes of message bodies may be held, all budgets together.",
                 &[],
             )?,
             key_info: table.gauges(
@@ -194,10 +222,20 @@ impl Metrics {
                 "Reloads of what was changed on disk, by result; a failed one changes nothing.",
                 &["what", "result"],
             )?,
+            last_reload: table.gauges(
+                "countersign_last_reload_successful",
+                "Whether the last reload of what was changed on disk worked: 1, or 0 while it does not.",
+                &["what"],
+            )?,
             certificate_expiry: table.gauges(
                 "countersign_certificate_expiry_timestamp_seconds",
                 "When the certificate that a listener shows ends, in seconds since the epoch.",
                 &["listener"],
+            )?,
+            local_ca_expiry: table.gauges(
+                "countersign_local_ca_expiry_timestamp_seconds",
+                "When the local CA that apps trust ends, in seconds since the epoch.",
+                &[],
             )?,
             handshakes: table.counters(
                 "countersign_handshakes_total",
@@ -220,6 +258,11 @@ impl Metrics {
                 &["result"],
             )?,
             tunnels_open: table.gauges("countersign_tunnels_open", "Open tunnels.", &[])?,
+            tunnels_limit: table.gauges(
+                "countersign_tunnels_limit",
+                "How many tunnels may be open.",
+                &[],
+            )?,
             tunnel_bytes: table.counters(
                 "countersign_tunnel_bytes_total",
                 "Bytes carried by tunnels: sent by the app, or received by it.",
@@ -256,14 +299,22 @@ impl Metrics {
         String::from_utf8(text).map_err(|error| Error::Msg(error.to_string()))
     }
 
-    /// Counts a reload.
+    /// Counts a reload, and shows whether it worked.
     pub fn reloaded(&self, what: Reload, ok: bool) {
+        self.reload_ended(what, ok);
         self.reloads_of(what, ok).inc();
+    }
+
+    /// Shows whether something could be reloaded; for tries that are not counted, too.
+    pub fn reload_ended(&self, what: Reload, ok: bool) {
+        let shown = self.last_reload.with_label_values(&[what.as_str()]);
+        shown.set(i64::from(ok));
     }
 
     /// Shows that something can be reloaded and was not yet: an alert on the first failure needs the
     /// zero before it.
     pub fn can_reload(&self, what: Reload) {
+        self.reload_ended(what, true);
         for ok in [true, false] {
             self.reloads_of(what, ok).inc_by(0);
         }

@@ -52,9 +52,9 @@ async fn until(what: &str, holds: impl Fn() -> bool) {
     }
 }
 
-fn faults(direction: &str, code: &str, delivery: &str) -> String {
+fn faults(direction: &str, route: &str, code: &str, delivery: &str) -> String {
     format!(
-        "countersign_faults_total{{code=\"{code}\",delivery=\"{delivery}\",direction=\"{direction}\"}}"
+        "countersign_faults_total{{code=\"{code}\",delivery=\"{delivery}\",direction=\"{direction}\",route=\"{route}\"}}"
     )
 }
 
@@ -117,7 +117,7 @@ async fn strangers_who_send_no_body_hold_their_places_for_two_seconds() {
         begun.elapsed()
     );
     assert_eq!(
-        world.metric(&faults("ingress", "request_timeout", "not-sent")),
+        world.metric(&faults("ingress", "/", "request_timeout", "not-sent")),
         2.0
     );
     assert_eq!(world.metric(BUFFERED), 0.0);
@@ -195,7 +195,7 @@ async fn what_is_passed_on_ends_when_it_stands_still() {
         "{}",
         String::from_utf8_lossy(&seen)
     );
-    let line = faults("egress", "upstream_timeout", "unknown");
+    let line = faults("egress", "unmatched", "upstream_timeout", "unknown");
     world.until(&line, 1.0).await;
     // The request stands still: it can still be told.
     let request = post(&target, "x", "", b"12345");
@@ -221,7 +221,7 @@ async fn an_unsigned_call_whose_answer_stands_still_ends_with_the_routes_time() 
         "{}",
         String::from_utf8_lossy(&seen)
     );
-    let line = faults("egress", "upstream_timeout", "unknown");
+    let line = faults("egress", "gateway", "upstream_timeout", "unknown");
     world.until(&line, 1.0).await;
 }
 
@@ -275,7 +275,7 @@ async fn an_answer_that_unpacks_to_more_than_there_is_memory_is_unknown() {
         world.until(BUFFERED, 0.0).await;
     }
     assert_eq!(
-        world.metric(&faults("egress", "overloaded", "unknown")),
+        world.metric(&faults("egress", "gateway", "overloaded", "unknown")),
         1.0
     );
 }
@@ -295,7 +295,7 @@ async fn an_apps_answer_that_unpacks_to_more_than_there_is_memory_is_told_signed
     assert_eq!(got.outcome(), "overloaded unknown 503");
     assert_eq!(world.flaw(&message, &got), None);
     assert_eq!(
-        world.metric(&faults("ingress", "overloaded", "unknown")),
+        world.metric(&faults("ingress", "/", "overloaded", "unknown")),
         1.0
     );
     let answer = packed_answer(&gzip(SUCCESS.as_bytes()));
@@ -311,7 +311,7 @@ async fn a_call_that_finds_no_memory_is_told_and_a_smaller_one_is_served() {
     assert_eq!(refused.outcome(), "overloaded not-sent 503");
     assert_eq!(refused.json()["result"]["resultStatus"], "U");
     assert_eq!(
-        world.metric(&faults("ingress", "overloaded", "not-sent")),
+        world.metric(&faults("ingress", "/", "overloaded", "not-sent")),
         1.0
     );
     let small = world.message(NOTIFY, b"{}");

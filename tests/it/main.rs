@@ -21,6 +21,7 @@
 )]
 
 mod a_thief_finds_little;
+mod alerts_see_the_first_failure;
 mod answers_are_for_their_request;
 mod answers_are_signed;
 mod answers_are_verified;

@@ -101,7 +101,7 @@ async fn a_refusal_is_one_exchange_one_fault_and_one_line_without_what_was_sent(
     let metrics = send(sidecar.admin, ask).await.text();
     for line in [
         "countersign_exchanges_total{direction=\"egress\",outcome=\"request_malformed\",route=\"none\"} 1",
-        "countersign_faults_total{code=\"request_malformed\",delivery=\"not-sent\",direction=\"egress\"} 1",
+        "countersign_faults_total{code=\"request_malformed\",delivery=\"not-sent\",direction=\"egress\",route=\"none\"} 1",
     ] {
         assert!(metrics.contains(line), "{line}: {metrics}");
     }

@@ -64,7 +64,9 @@ async fn answer_log_and_metric_say_the_same_of_the_delivery() {
         let world = World::before(&format!("http://{upstream}"), "", "").await;
         let answer = world.pay("").await;
         assert_eq!(answer.outcome(), format!("{code} {delivery} 502"));
-        let labels = format!("code=\"{code}\",delivery=\"{delivery}\",direction=\"egress\"");
+        let labels = format!(
+            "code=\"{code}\",delivery=\"{delivery}\",direction=\"egress\",route=\"gateway\""
+        );
         let metric = format!("countersign_faults_total{{{labels}}}");
         world.until(&metric, 1.0).await;
         world
@@ -227,7 +229,7 @@ async fn a_gateway_that_never_answers_is_given_up_at_the_timeout_as_unknown() {
     let told = &answer.json()["result"]["resultMessage"];
     assert_eq!(told, "countersign: no complete answer within 1s");
     assert_eq!(world.gateway().deliveries(), 1);
-    let line = "countersign_faults_total{code=\"upstream_timeout\",delivery=\"unknown\",direction=\"egress\"}";
+    let line = "countersign_faults_total{code=\"upstream_timeout\",delivery=\"unknown\",direction=\"egress\",route=\"gateway\"}";
     assert_eq!(world.metric(line), 1.0);
 }
 
