@@ -2,7 +2,8 @@
 //!
 //! Shows nothing secret: client ids, key fingerprints and routes only. Says ready when keys are
 //! loaded, listeners are bound and no drain has begun, whatever the gateway does. Refuses `POST
-//! /drain` from a web page, so that a browser on the same machine cannot stop the sidecar.
+//! /drain` from other machines and pods, as probes and Prometheus need the port open to them, and from a
+//! web page, so that a browser on the same machine cannot stop the sidecar.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use crate::http::body::full;
 use crate::keys::{KeyFacts, Keyring};
 use crate::live::Live;
 use crate::net::drain::{Drain, Phase};
-use crate::net::serve::Service;
+use crate::net::serve::{Ends, Service};
 use crate::telemetry::Metrics;
 
 /// What the configuration says of the admin port.
@@ -51,9 +52,9 @@ pub struct Shown {
 }
 
 impl Service for Admin {
-    type Arrival = SocketAddr;
+    type Arrival = Ends;
 
-    async fn answer(&self, request: Request<Incoming>, _local: &SocketAddr) -> Response<Body> {
+    async fn answer(&self, request: Request<Incoming>, ends: &Ends) -> Response<Body> {
         let get = matches!(*request.method(), Method::GET | Method::HEAD);
         match (request.uri().path(), get) {
             ("/livez", true) => text(StatusCode::OK, "ok\n"),
@@ -62,7 +63,9 @@ impl Service for Admin {
             ("/keys", true) => self.keys(),
             ("/ca.pem", true) => self.ca().await,
             ("/", true) => self.page(),
-            ("/drain", false) if request.method() == Method::POST => self.drain(&request),
+            ("/drain", false) if request.method() == Method::POST => {
+                self.drain(&request, ends.peer)
+            }
             ("/drain", _) => not_allowed("POST"),
             ("/livez" | "/readyz" | "/metrics" | "/keys" | "/ca.pem" | "/", false) => {
                 not_allowed("GET, HEAD")
@@ -121,7 +124,11 @@ impl Admin {
         typed(StatusCode::OK, "application/json", format!("{body:#}\n"))
     }
 
-    fn drain(&self, request: &Request<Incoming>) -> Response<Body> {
+    fn drain(&self, request: &Request<Incoming>, peer: SocketAddr) -> Response<Body> {
+        // `::ffff:127.0.0.1` is 127.0.0.1, where the listener is at `[::]`.
+        if !peer.ip().to_canonical().is_loopback() {
+            return text(StatusCode::FORBIDDEN, NOT_FROM_AFAR);
+        }
         if request.headers().contains_key(ORIGIN) {
             return text(StatusCode::FORBIDDEN, "not from a web page\n");
         }
@@ -161,6 +168,9 @@ impl Admin {
         typed(StatusCode::OK, "text/html; charset=utf-8", page)
     }
 }
+
+const NOT_FROM_AFAR: &str =
+    "only from loopback: ask 127.0.0.1 or [::1] from within the same pod or machine\n";
 
 fn text(status: StatusCode, body: &str) -> Response<Body> {
     typed(status, "text/plain; charset=utf-8", body.to_owned())

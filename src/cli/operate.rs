@@ -57,6 +57,10 @@ impl Shutdown {
     pub(super) fn execute(self) -> Result<(), Failure> {
         match ask(self.admin, "POST /drain") {
             Some(202) => Ok(()),
+            Some(403) => Err(Failure::Other(format!(
+                "{} takes this order from loopback only: ask it at 127.0.0.1 or [::1]",
+                self.admin
+            ))),
             Some(status) => Err(Failure::Other(format!("{} answered {status}", self.admin))),
             None => Err(Failure::Other(format!(
                 "no sidecar answers at {}",

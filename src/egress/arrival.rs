@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use hyper::upgrade::OnUpgrade;
 use tokio::sync::OwnedSemaphorePermit;
 
+use crate::net::serve::Ends;
 use crate::upstream::{Dialled, Host};
 
 /// A place among the tunnels that may be open, given back when dropped.
@@ -69,6 +70,12 @@ impl Arrival {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take()
+    }
+}
+
+impl From<Ends> for Arrival {
+    fn from(ends: Ends) -> Self {
+        Self::from(ends.local)
     }
 }
 

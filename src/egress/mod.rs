@@ -48,7 +48,7 @@ use crate::http::{answer as fault_answer, intake};
 use crate::keys::{Identity, Keyring};
 use crate::live::Live;
 use crate::net::drain::Drain;
-use crate::net::serve::{Service, Speaker};
+use crate::net::serve::{Ends, Service, Speaker};
 use crate::telemetry::Metrics;
 use crate::upstream::{Limits, OwnAddresses, Upstream};
 
@@ -172,8 +172,10 @@ impl Service for Egress {
         fault_answer::unread(exchange, fault, fault_answer::unknown(fault))
     }
 
-    async fn receive(self: Arc<Self>, stream: TcpStream, local: SocketAddr, speaker: Speaker) {
-        Reception::new(self, local, speaker).receive(stream).await;
+    async fn receive(self: Arc<Self>, stream: TcpStream, ends: Ends, speaker: Speaker) {
+        Reception::new(self, ends.local, speaker)
+            .receive(stream)
+            .await;
     }
 }
 

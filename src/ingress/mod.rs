@@ -33,7 +33,7 @@ use crate::keys::Keyring;
 use crate::live::Live;
 use crate::net::certificate;
 use crate::net::drain::Drain;
-use crate::net::serve::Service;
+use crate::net::serve::{Ends, Service};
 use crate::telemetry::Metrics;
 use crate::upstream::Upstream;
 
@@ -89,9 +89,9 @@ pub struct Ingress {
 }
 
 impl Service for Ingress {
-    type Arrival = SocketAddr;
+    type Arrival = Ends;
 
-    async fn answer(&self, request: Request<Incoming>, _local: &SocketAddr) -> Response<Body> {
+    async fn answer(&self, request: Request<Incoming>, _ends: &Ends) -> Response<Body> {
         let (rules, mut exchange) = (self.rules.now(), self.start(&request));
         let received = self.receive(&rules, &mut exchange, request);
         let received = self.drain.unless_expired(received).await;

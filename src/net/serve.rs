@@ -46,10 +46,19 @@ const HEAD_LIMIT: usize = 64 * 1024;
 /// How long accepting pauses when the process is out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// The two ends of a connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Ends {
+    /// Ours.
+    pub local: SocketAddr,
+    /// That of who connected.
+    pub peer: SocketAddr,
+}
+
 /// Answers what arrives at a listener.
 pub trait Service: Send + Sync + Sized + 'static {
-    /// What is known of a connection before its first request; at least its local address.
-    type Arrival: From<SocketAddr> + Clone + Send + Sync + 'static;
+    /// What is known of a connection before its first request; at least its ends.
+    type Arrival: From<Ends> + Clone + Send + Sync + 'static;
 
     /// Whether requests are passed on to hosts of their choice. A proxy keeps no connection of
     /// HTTP/1.0, whose `keep-alive` may have been meant for another (RFC 9112 section 9.3).
@@ -67,15 +76,15 @@ pub trait Service: Send + Sync + Sized + 'static {
         answer::unknown(fault).map(full)
     }
 
-    /// Takes a connection whose local end is `local` and stays with it to its end: speaks HTTP on it,
-    /// unless the service knows better.
+    /// Takes a connection and stays with it to its end: speaks HTTP on it, unless the service knows
+    /// better.
     fn receive(
         self: Arc<Self>,
         stream: TcpStream,
-        local: SocketAddr,
+        ends: Ends,
         speaker: Speaker,
     ) -> impl Future<Output = ()> + Send {
-        async move { speaker.as_configured(&self, stream, local).await }
+        async move { speaker.as_configured(&self, stream, ends).await }
     }
 }
 
@@ -145,8 +154,8 @@ impl Server {
                 () = &mut closing => break,
                 accepted = speaker.settings.accept(&listener, &slots, &mut failing) => accepted,
             };
-            if let Some((stream, slot)) = accepted {
-                let receiving = take(Arc::clone(&service), speaker.clone(), stream, slot);
+            if let Some((stream, peer, slot)) = accepted {
+                let receiving = take(Arc::clone(&service), speaker.clone(), (stream, peer), slot);
                 task::spawn(receiving);
             }
         }
@@ -163,7 +172,7 @@ impl Settings {
         listener: &TcpListener,
         slots: &Arc<Semaphore>,
         failing: &mut bool,
-    ) -> Option<(TcpStream, OwnedSemaphorePermit)> {
+    ) -> Option<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
         // A slot first: without one the connection waits in the kernel's queue.
         let slot = match Arc::clone(slots).try_acquire_owned() {
             Ok(slot) => slot,
@@ -177,9 +186,9 @@ impl Settings {
             }
         };
         match listener.accept().await {
-            Ok((stream, _peer)) => {
+            Ok((stream, peer)) => {
                 *failing = false;
-                Some((stream, slot))
+                Some((stream, peer, slot))
             }
             Err(error) => {
                 // Most likely out of file descriptors (EMFILE): connections that end will free some. One
@@ -198,7 +207,7 @@ impl Settings {
 async fn take<S: Service>(
     service: Arc<S>,
     speaker: Speaker,
-    stream: TcpStream,
+    (stream, peer): (TcpStream, SocketAddr),
     _slot: OwnedSemaphorePermit,
 ) {
     let _open = Open::count(&speaker.settings.open);
@@ -209,7 +218,7 @@ async fn take<S: Service>(
     if let Err(error) = stream.set_nodelay(true) {
         debug!(%error, "cannot set TCP_NODELAY");
     }
-    service.receive(stream, local, speaker).await;
+    service.receive(stream, Ends { local, peer }, speaker).await;
 }
 
 /// Speaks HTTP on connections as their listener is set.
@@ -221,20 +230,15 @@ pub struct Speaker {
 
 impl Speaker {
     /// Serves HTTP/1.1, or behind TLS what ALPN chose, as the listener is configured.
-    pub async fn as_configured<S: Service>(
-        &self,
-        service: &Arc<S>,
-        stream: TcpStream,
-        local: SocketAddr,
-    ) {
+    pub async fn as_configured<S: Service>(&self, service: &Arc<S>, stream: TcpStream, ends: Ends) {
         let Some(tls) = &self.settings.tls else {
-            return self.http1(service, patient(stream), local.into()).await;
+            return self.http1(service, patient(stream), ends.into()).await;
         };
         match tls.accept(stream).await {
             Some(stream) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
-                self.http2(service, patient(stream), local.into()).await;
+                self.http2(service, patient(stream), ends.into()).await;
             }
-            Some(stream) => self.http1(service, patient(stream), local.into()).await,
+            Some(stream) => self.http1(service, patient(stream), ends.into()).await,
             None => {}
         }
     }

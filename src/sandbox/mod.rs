@@ -13,7 +13,6 @@ pub mod payments;
 pub mod server;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -40,7 +39,7 @@ use self::payments::{Ledger, refused};
 use crate::clock::Clock;
 use crate::http::body::{self, Body, Budget, full};
 use crate::live::Live;
-use crate::net::serve::Service;
+use crate::net::serve::{Ends, Service};
 
 /// How far a request's time may be from ours.
 const MAX_SKEW: Duration = Duration::from_mins(5);
@@ -305,9 +304,9 @@ impl Sandbox {
 }
 
 impl Service for Sandbox {
-    type Arrival = SocketAddr;
+    type Arrival = Ends;
 
-    async fn answer(&self, request: Request<Incoming>, _local: &SocketAddr) -> Response<Body> {
+    async fn answer(&self, request: Request<Incoming>, _ends: &Ends) -> Response<Body> {
         self.exchange(request).await
     }
 }

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use tokio::io::AsyncWriteExt;
 
 use crate::support::Files;
+use crate::support::netns::{Namespace, succeed};
 use crate::support::process::{Sidecar, countersign, text};
 use crate::support::raw::{Answer, RawGateway, UNSIGNED, post, send};
 use crate::support::world::PAY;
@@ -139,6 +140,58 @@ async fn a_head_that_never_ends_holds_up_no_drain() {
     // Behind it in the queue, so that it has been accepted when this one is answered.
     assert_eq!(ready(sidecar.admin).await, 200);
     sidecar.signal("TERM");
+    sidecar.wait_for(|line| line["message"] == "drained");
+    assert_eq!(sidecar.exit().code(), Some(0));
+}
+
+#[test]
+fn only_loopback_may_order_a_drain_and_everybody_may_look() {
+    let (files, network) = (Files::new(), Namespace::new("drain"));
+    let file = files.config(
+        "http://127.0.0.1:1",
+        "",
+        "drain: { grace: 0s, deadline: 5s }",
+    );
+    let mut run = network.command(env!("CARGO_BIN_EXE_countersign"));
+    run.args(["run", "--config", text(&file), "--admin-listen", "[::]:0"])
+        .env_remove("COUNTERSIGN_CONFIG");
+    let mut sidecar = Sidecar::start(run);
+    let port = sidecar.admin.port();
+    let asked = |mut curl: std::process::Command, method: &str, host: &str, path: &str| {
+        let url = format!("http://{host}:{port}{path}");
+        let curl = curl.args(["-s", "-m", "20", "-w", "%{http_code}", "-X", method, &url]);
+        succeed(curl)
+    };
+    let afar =
+        "only from loopback: ask 127.0.0.1 or [::1] from within the same pod or machine\n403";
+    for host in ["192.0.2.2", "[2001:db8::2]"] {
+        let outside = || network.outside("curl");
+        for path in ["/livez", "/readyz", "/metrics", "/keys", "/ca.pem", "/"] {
+            let shown = asked(outside(), "GET", host, path);
+            assert!(shown.ends_with("200"), "{host}{path}: {shown}");
+        }
+        assert_eq!(asked(outside(), "POST", host, "/drain"), afar);
+        // The pod's own address is how others reach it.
+        assert_eq!(asked(network.command("curl"), "POST", host, "/drain"), afar);
+        let admin = format!("{host}:{port}");
+        let mut shutdown = network.outside(env!("CARGO_BIN_EXE_countersign"));
+        let shutdown = shutdown
+            .args(["shutdown", "--admin", &admin])
+            .output()
+            .unwrap();
+        assert_eq!(shutdown.status.code(), Some(1));
+        let line = String::from_utf8(shutdown.stderr).unwrap();
+        assert!(
+            line.contains("takes this order from loopback only"),
+            "{line}"
+        );
+    }
+    assert_eq!(
+        asked(network.command("curl"), "GET", "127.0.0.1", "/readyz"),
+        "ready\n200"
+    );
+    let drained = asked(network.command("curl"), "POST", "127.0.0.1", "/drain");
+    assert_eq!(drained, "draining\n202");
     sidecar.wait_for(|line| line["message"] == "drained");
     assert_eq!(sidecar.exit().code(), Some(0));
 }

@@ -12,7 +12,7 @@ use countersign::clock::Clock;
 use countersign::http::Body;
 use countersign::http::body::full;
 use countersign::net::drain::{Drain, Phase};
-use countersign::net::serve::{Server, Service, Settings};
+use countersign::net::serve::{Ends, Server, Service, Settings};
 use http::{Request, Response};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -34,9 +34,9 @@ const LANES: usize = 64;
 struct App(AtomicUsize);
 
 impl Service for App {
-    type Arrival = SocketAddr;
+    type Arrival = Ends;
 
-    async fn answer(&self, request: Request<Incoming>, _arrival: &SocketAddr) -> Response<Body> {
+    async fn answer(&self, request: Request<Incoming>, _arrival: &Ends) -> Response<Body> {
         if request.into_body().collect().await.is_ok() {
             self.0.fetch_add(1, Ordering::SeqCst);
         }

@@ -22,7 +22,7 @@ use super::show::{expect, fields, indent};
 use crate::http::body::{Body, full};
 use crate::net::drain::{Drain, Phase};
 use crate::net::listener::bind;
-use crate::net::serve::{Server, Service, Settings};
+use crate::net::serve::{Ends, Server, Service, Settings};
 use crate::sandbox::{CallFault, Caller, Operation, Payment, Report};
 use crate::task;
 
@@ -82,9 +82,9 @@ struct Legacy {
 }
 
 impl Service for Legacy {
-    type Arrival = SocketAddr;
+    type Arrival = Ends;
 
-    async fn answer(&self, request: Request<Incoming>, _local: &SocketAddr) -> Response<Body> {
+    async fn answer(&self, request: Request<Incoming>, _ends: &Ends) -> Response<Body> {
         let (head, body) = request.into_parts();
         // Half a body is for the sidecar to refuse; here it would show as an empty one.
         let body = body.collect().await;

@@ -11,7 +11,7 @@ use countersign::http::body::full;
 use countersign::net::certificate::{Config, Served};
 use countersign::net::drain::{Drain, Phase};
 use countersign::net::listener::bind;
-use countersign::net::serve::{Server, Service, Settings};
+use countersign::net::serve::{Ends, Server, Service, Settings};
 use countersign::telemetry::Metrics;
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -30,9 +30,9 @@ pub const NOT_RELOADED: &str =
 struct Hello;
 
 impl Service for Hello {
-    type Arrival = SocketAddr;
+    type Arrival = Ends;
 
-    async fn answer(&self, _request: Request<Incoming>, _arrival: &SocketAddr) -> Response<Body> {
+    async fn answer(&self, _request: Request<Incoming>, _arrival: &Ends) -> Response<Body> {
         Response::new(full("hello\n"))
     }
 }
