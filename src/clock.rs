@@ -66,6 +66,13 @@ impl Stopwatch {
     }
 }
 
+/// The monotonic clock of the system in microseconds, which other processes of the machine share.
+pub fn monotonic_micros() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
+    seconds * 1_000_000 + u64::try_from(now.tv_nsec).unwrap_or(0) / 1000
+}
+
 #[expect(
     clippy::disallowed_methods,
     reason = "this is the room that asks the time"

@@ -215,12 +215,12 @@ impl Common {
 
     /// Begins to follow the files that were read.
     fn follow(&self, watch: Watch) -> Trigger {
-        let trigger = Trigger::default();
+        let (trigger, asked) = Trigger::new();
         let reloader = Reloader {
             state: self.state.clone(),
             targets: self.targets.clone(),
             watch,
-            trigger: trigger.clone(),
+            asked,
             clock: self.clock.clone(),
             metrics: self.metrics.clone(),
             failed: Vec::new(),

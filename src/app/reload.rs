@@ -10,7 +10,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use tokio::sync::Notify;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
 use tracing::{info, warn};
 
@@ -34,13 +34,29 @@ const STUCK: Duration = Duration::from_secs(30);
 const TRIES: usize = 5;
 
 /// Asks for a reload now, as SIGHUP does; clones ask the same process.
-#[derive(Clone, Debug, Default)]
-pub struct Trigger(Arc<Notify>);
+#[derive(Clone, Debug)]
+pub struct Trigger(mpsc::UnboundedSender<Answer>);
+
+/// Where who asked is told whether all was taken over.
+type Answer = oneshot::Sender<bool>;
+
+/// What was asked for and is not done yet.
+pub(super) type Asked = mpsc::UnboundedReceiver<Answer>;
 
 impl Trigger {
-    /// Asks; one that is under way is followed by another.
-    pub fn reload(&self) {
-        self.0.notify_one();
+    /// A way to ask, and where it leads.
+    pub(super) fn new() -> (Self, Asked) {
+        let (trigger, asked) = mpsc::unbounded_channel();
+        (Self(trigger), asked)
+    }
+
+    /// Asks; one that is under way is followed by another. What comes back says whether all was taken
+    /// over; a sidecar that drains may reload no more, and says nothing.
+    pub fn reload(&self) -> oneshot::Receiver<bool> {
+        let (answer, outcome) = oneshot::channel();
+        // Nobody is left during a drain; then the answer is dropped, too.
+        let _nobody = self.0.send(answer);
+        outcome
     }
 }
 
@@ -83,7 +99,7 @@ pub(super) struct Reloader {
     pub(super) state: State,
     pub(super) targets: Targets,
     pub(super) watch: Watch,
-    pub(super) trigger: Trigger,
+    pub(super) asked: Asked,
     pub(super) clock: Clock,
     pub(super) metrics: Metrics,
     /// What was wrong the last time, to be told once.
@@ -108,18 +124,24 @@ impl Reloader {
         let mut ticks = self.state.config.reload_interval.map(ticks);
         let mut closing = pin!(drain.reached(Phase::Closing));
         loop {
-            let asked = tokio::select! {
+            let mut answers: Vec<Answer> = tokio::select! {
                 biased;
                 () = &mut closing => return,
-                () = self.trigger.0.notified() => true,
-                () = tick(&mut ticks) => false,
+                Some(answer) = self.asked.recv() => vec![answer],
+                () = tick(&mut ticks) => Vec::new(),
             };
+            // All who asked before it begins are content with one.
+            answers.extend(std::iter::from_fn(|| self.asked.try_recv().ok()));
+            let asked = !answers.is_empty();
             let due = asked || !self.failed.is_empty() || self.watch.is_changed_aside().await;
             if asked {
                 info!("asked to reload");
             }
             if due {
                 self.reload(asked).await;
+            }
+            for answer in answers {
+                let _not_waited_for = answer.send(self.failed.is_empty());
             }
         }
     }

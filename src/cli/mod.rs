@@ -17,6 +17,8 @@ pub mod output;
 pub mod redirect;
 pub mod run;
 pub mod sandbox;
+mod signals;
+mod supervisor;
 
 use std::ffi::OsString;
 use std::fmt::Display;

@@ -1,17 +1,17 @@
 //! `run`: the sidecar.
 
-use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Args;
 use countersign_protocol::{ClientId, KeyVersion, Offset};
 use rustix::process::{Resource, getrlimit, setrlimit};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{info, warn};
 
+use super::signals::{Hangup, Orders, Signals};
+use super::supervisor::Line;
 use super::{Failure, environment, hardening, runtime, variable};
-use crate::app::{self, Prepared, Running, Trigger};
+use crate::app::{self, Prepared, Running};
 use crate::clock::Clock;
 use crate::config::{self, Config, Loaded, Placement, values};
 use crate::keys::Environment;
@@ -135,19 +135,24 @@ impl Run {
     /// Runs until drained.
     pub(super) fn execute(self) -> Result<(), Failure> {
         log::install(self.log_format, &self.log_level);
+        // First of all: a signal that only reloads must never find the default, which is to die.
+        let hangup = Hangup::catch().map_err(Failure::other)?;
+        let line = Line::open();
         let file = self.source.file();
         let prepared = self.source.prepare()?;
         // Before the runtime starts the threads that must have inherited it.
         hardening::confine(prepared.config(), file.as_deref()).announce();
         let runtime = runtime()?;
         let result = runtime.block_on(async {
-            // Before the first connection: a signal must never find the default, which is to die.
-            let signals = Signals::listen().map_err(Failure::other)?;
+            // Before the first connection, for the same reason.
+            let signals = Signals::listen(hangup).map_err(Failure::other)?;
+            let supervisor = line.speak();
             let summary = prepared.summary();
             raise_descriptors(prepared.descriptors());
             let running = app::start(prepared).await.map_err(Failure::other)?;
-            announce(&running, &summary);
-            serve(running, signals).await;
+            let mut orders = signals.obey(running.trigger.clone(), supervisor);
+            orders.supervisor.ready(announce(&running, &summary));
+            serve(running, orders).await;
             Ok(())
         });
         // A reload may be reading a file that never answers, as of a server that is gone.
@@ -255,7 +260,8 @@ impl Flags {
     }
 }
 
-fn announce(running: &Running, summary: &[String]) {
+/// Logs what runs, and where; returns the latter in a line for people.
+fn announce(running: &Running, summary: &[String]) -> String {
     for line in summary {
         if let Some(warning) = line.strip_prefix(app::WARNING) {
             warn!("{}", warning.trim_start());
@@ -267,30 +273,33 @@ fn announce(running: &Running, summary: &[String]) {
         let of: Vec<_> = of.iter().map(ToString::to_string).collect();
         (!of.is_empty()).then(|| of.join(" "))
     };
-    info!(
-        egress = addresses(&running.egress),
-        ingress = addresses(&running.ingress),
-        admin = running.admin.map(|address| address.to_string()),
-        "ready"
-    );
+    let admin = running.admin.map(|address| address.to_string());
+    let (egress, ingress) = (addresses(&running.egress), addresses(&running.ingress));
+    info!(egress, ingress, admin, "ready");
+    let places = [("egress", egress), ("ingress", ingress), ("admin", admin)];
+    let places = places
+        .into_iter()
+        .filter_map(|(name, at)| Some(format!("{name} {}", at?)));
+    format!("ready: {}", places.collect::<Vec<_>>().join(", "))
 }
 
 /// Waits for the order to stop, then drains. A signal after `POST /drain` is the same order once more
 /// (a preStop hook, then SIGTERM); only a second signal ends at once.
-async fn serve(running: Running, mut signals: Signals) {
+async fn serve(running: Running, mut orders: Orders) {
     let drain = running.drain.clone();
-    signals.trigger = Some(running.trigger.clone());
     let first = tokio::select! {
-        signal = signals.next() => Some(signal),
+        signal = orders.next() => Some(signal),
         () = drain.reached(Phase::Draining) => None,
     };
     drain.enter(first.map_or(Phase::Draining, order));
-    info!(cause = first.unwrap_or("POST /drain"), "draining");
+    let cause = first.unwrap_or("POST /drain");
+    info!(cause, "draining");
+    orders.supervisor.stopping(cause);
     let second = async {
         if first.is_none() {
-            drain.enter(order(signals.next().await));
+            drain.enter(order(orders.next().await));
         }
-        signals.next().await
+        orders.next().await
     };
     let in_time = tokio::select! {
         in_time = running.finish() => in_time,
@@ -311,42 +320,5 @@ fn order(signal: &str) -> Phase {
         Phase::Closing
     } else {
         Phase::Draining
-    }
-}
-
-/// The signals that end the process.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    hangup: Signal,
-    /// Who reloads, once there is a sidecar that can.
-    trigger: Option<Trigger>,
-}
-
-impl Signals {
-    fn listen() -> io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hangup: signal(SignalKind::hangup())?,
-            trigger: None,
-        })
-    }
-
-    /// SIGHUP never ends the process; during a drain there is nothing left to reload for.
-    fn hung_up(&self) {
-        if let Some(trigger) = &self.trigger {
-            trigger.reload();
-        }
-    }
-
-    async fn next(&mut self) -> &'static str {
-        loop {
-            tokio::select! {
-                _ = self.terminate.recv() => return "SIGTERM",
-                _ = self.interrupt.recv() => return "SIGINT",
-                _ = self.hangup.recv() => self.hung_up(),
-            }
-        }
     }
 }

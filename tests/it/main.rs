@@ -56,6 +56,7 @@ mod others_pass_untouched;
 mod redirect_is_explained;
 mod redirect_rules;
 mod redirected_apps_need_no_change;
+mod service_managers_are_told;
 #[cfg(feature = "pkcs11")]
 mod sidecars_sign_with_tokens;
 mod storms_pass;

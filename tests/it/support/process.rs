@@ -44,7 +44,14 @@ impl Sidecar {
     }
 
     /// The same for a command that becomes `run` in the end.
-    pub fn start(mut command: Command) -> Self {
+    pub fn start(command: Command) -> Self {
+        let mut sidecar = Self::spawn(command);
+        sidecar.until_ready();
+        sidecar
+    }
+
+    /// The same before it is ready; its addresses are not known yet.
+    pub fn spawn(mut command: Command) -> Self {
         let mut child = command
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -60,24 +67,27 @@ impl Sidecar {
         });
         let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
         let log = Vec::new();
-        let mut sidecar = Self {
+        Self {
             child,
             lines,
             log,
             egress: nowhere,
             ingress: nowhere,
             admin: nowhere,
-        };
-        let ready = sidecar.wait_for(|line| line["message"] == "ready");
+        }
+    }
+
+    /// Waits for its line `ready`.
+    pub fn until_ready(&mut self) {
+        let ready = self.wait_for(|line| line["message"] == "ready");
         // The first of several.
         let address = |name: &str| {
             let addresses = ready[name].as_str()?;
             addresses.split(' ').next().map(|one| one.parse().unwrap())
         };
-        sidecar.egress = address("egress").unwrap_or(nowhere);
-        sidecar.ingress = address("ingress").unwrap_or(nowhere);
-        sidecar.admin = address("admin").unwrap_or(nowhere);
-        sidecar
+        self.egress = address("egress").unwrap_or(self.egress);
+        self.ingress = address("ingress").unwrap_or(self.ingress);
+        self.admin = address("admin").unwrap_or(self.admin);
     }
 
     /// Reads log lines until one fits.
