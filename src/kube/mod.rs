@@ -209,16 +209,23 @@ fn lead(pod: &Value, settings: &Settings, patch: &mut Patch) {
     let Way::HostAliases(hosts) = &settings.way_in else {
         return;
     };
-    let aliases = items(pod, &["spec", "hostAliases"]).iter();
-    let known: Vec<&str> = aliases
-        .flat_map(|alias| items(alias, &["hostnames"]))
-        .filter_map(Value::as_str)
-        .collect();
+    let path = ["spec", "hostAliases"];
+    // The API knows an alias by its address, so there must be one for each.
+    let mut aliases = items(pod, &path).iter().enumerate();
+    let own = aliases.find(|(_, alias)| text(alias, &["ip"]) == Some(LOOPBACK));
+    let known = own.map_or(&[] as &[Value], |(_, alias)| items(alias, &["hostnames"]));
     let hosts = hosts.iter().map(crate::upstream::Host::as_str);
-    let hosts: Vec<&str> = hosts.filter(|host| !known.contains(host)).collect();
-    if !hosts.is_empty() {
-        let alias = json!({ "ip": LOOPBACK, "hostnames": hosts });
-        patch.append(&["spec", "hostAliases"], alias);
+    let hosts: Vec<&str> = hosts
+        .filter(|host| !known.iter().any(|known| known == host))
+        .collect();
+    match own {
+        None => patch.append(&path, json!({ "ip": LOOPBACK, "hostnames": hosts })),
+        Some((index, _)) => {
+            let index = index.to_string();
+            for host in hosts {
+                patch.append(&["spec", "hostAliases", &index, "hostnames"], json!(host));
+            }
+        }
     }
     if obstacles::sysctl(pod).is_none() {
         let sysctl = json!({ "name": PORT_START, "value": "0" });

@@ -21,11 +21,17 @@ pub(super) fn read(text: &str) -> Option<Result<Value, Problem>> {
         Ok(Strict(value)) => Some(Ok(value)),
         Err(error) if error.is_data() => Some(Err(Problem {
             line: error.line(),
-            what: error.to_string(),
+            what: without_place(&error.to_string()),
         })),
         // A mapping of YAML may begin like this.
         Err(_) => None,
     }
+}
+
+/// The line is told in front, as everywhere.
+fn without_place(error: &str) -> String {
+    let parts = error.rsplit_once(" at line ");
+    parts.map_or(error, |(what, _place)| what).to_owned()
 }
 
 /// A value as JSON, in lines as the old text has them.

@@ -268,10 +268,9 @@ fn entries_to_json(entries: &[(Node, Node)]) -> Result<Map<String, Value>, Probl
         }
         members.insert(name, value.to_json()?);
     }
-    for (name, value) in merged {
-        members.entry(name).or_insert(value);
-    }
-    Ok(members)
+    // What is merged stands first, as other readers have it, and what is said itself counts.
+    merged.extend(members);
+    Ok(merged)
 }
 
 /// What `<<` brings: one mapping, or a list of them of which the first counts.

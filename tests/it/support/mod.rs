@@ -8,6 +8,7 @@ pub mod inbound;
 pub mod lanes;
 pub mod listener;
 pub mod malformed;
+pub mod manifests;
 pub mod netns;
 pub mod partner;
 pub mod pki;

@@ -1,0 +1,122 @@
+//! Manifests for tests: the corpus of pods, `countersign inject` on them, and the tools of others that read them.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+use super::clients::venv_python;
+use super::process::{command, text};
+
+/// Where the corpus is; what comes of it stands in its folder `golden`.
+pub fn corpus() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus/pods")
+}
+
+/// The files of the corpus, by name.
+pub fn files() -> Vec<PathBuf> {
+    let entries = fs::read_dir(corpus()).unwrap();
+    let mut files: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    files.retain(|file| file.is_file());
+    files.sort();
+    assert!(files.len() > 10, "only {files:?}");
+    files
+}
+
+/// What a command ended with.
+pub struct Said {
+    pub code: i32,
+    pub out: String,
+    pub err: String,
+}
+
+/// Hands a manifest to `countersign inject`.
+pub fn inject(arguments: &[&str], manifest: &str) -> Said {
+    let mut all = vec!["inject"];
+    all.extend(arguments);
+    run(command(&all), manifest)
+}
+
+/// The same for a file of the corpus, whose name comes out without its folder.
+pub fn inject_file(file: &Path) -> Said {
+    let name = file.file_name().unwrap().to_str().unwrap();
+    let mut command = command(&["inject", name]);
+    run(command.current_dir(corpus()), "")
+}
+
+/// Runs a command to its end with this on stdin.
+pub fn run(mut command: impl std::borrow::BorrowMut<Command>, input: &str) -> Said {
+    let mut child = command
+        .borrow_mut()
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let input = input.to_owned();
+    // Whoever refuses its arguments does not read on.
+    let writer = std::thread::spawn(move || stdin.write_all(input.as_bytes()));
+    let output = child.wait_with_output().unwrap();
+    let _closed = writer.join().unwrap();
+    Said {
+        code: output.status.code().unwrap(),
+        out: String::from_utf8(output.stdout).unwrap(),
+        err: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+/// Asks the tools of others; see there.
+fn tools(arguments: &[&str], input: &str) -> Vec<String> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tools/manifests.py");
+    let mut command = Command::new(venv_python());
+    let said = run(command.arg(script).args(arguments), input);
+    assert_eq!(said.code, 0, "{}; run make deps", said.err);
+    said.out.lines().map(str::to_owned).collect()
+}
+
+/// The documents of a manifest as `PyYAML` reads them, a reader of YAML 1.1.
+pub fn python(manifest: &str) -> Vec<Value> {
+    let lines = tools(&["read"], manifest);
+    lines
+        .iter()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+/// What the schemas of a version of Kubernetes refuse.
+pub fn invalid(manifest: &str, version: &str) -> Vec<String> {
+    tools(&["validate", version], manifest)
+}
+
+/// Pods with their patches applied by somebody else, as a line of JSON each.
+pub fn patched(pods: &[(Value, Value)]) -> Vec<String> {
+    let line = |(pod, patch): &(Value, Value)| {
+        format!("{}\n", serde_json::json!({ "pod": pod, "patch": patch }))
+    };
+    tools(&["patch"], &pods.iter().map(line).collect::<String>())
+}
+
+/// The objects of a manifest as the real kubectl reads them, which needs no cluster for that.
+pub fn kubectl(manifest: &str) -> Vec<Value> {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("manifest.yaml");
+    fs::write(&file, manifest).unwrap();
+    let mut kubectl = Command::new("kubectl");
+    kubectl.args([
+        "label",
+        "--local",
+        "-o",
+        "json",
+        "-f",
+        text(&file),
+        "read-by=kubectl",
+    ]);
+    kubectl.env("KUBECONFIG", "/nonexistent");
+    let output = kubectl.output().expect("no kubectl: run make deps");
+    assert!(output.status.success(), "{output:?}\n{manifest}");
+    let objects = serde_json::Deserializer::from_slice(&output.stdout);
+    objects.into_iter().map(Result::unwrap).collect()
+}
