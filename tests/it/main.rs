@@ -22,6 +22,7 @@
 
 mod a_thief_finds_little;
 mod alerts_see_the_first_failure;
+mod annotations_are_checked;
 mod answers_are_for_their_request;
 mod answers_are_signed;
 mod answers_are_verified;
@@ -55,6 +56,7 @@ mod nothing_leaks;
 mod opened_by_us;
 mod others_pass_untouched;
 mod pods_get_the_sidecar;
+mod pods_that_cannot_stay_as_they_are;
 mod redirect_is_explained;
 mod redirect_rules;
 mod redirected_apps_need_no_change;

@@ -200,7 +200,7 @@ fn what_cannot_be_read_is_told_with_its_line_and_nothing_comes_out() {
         ),
         (
             &format!("a: b\n---{POD}    tty: !!int \"1\"\n"),
-            "stdin:16: the tag ",
+            "stdin:15: the tag !!int is not understood; write the value without it",
         ),
         (
             &format!("{POD}    x: .inf\n"),

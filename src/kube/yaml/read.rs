@@ -179,7 +179,16 @@ fn scalar_of(text: &str, style: ScalarStyle, tag: Option<&Tag>) -> Content {
     Content::Scalar {
         text: text.to_owned(),
         plain: style == ScalarStyle::Plain && !is_text,
-        tag: tag.filter(|_| !is_text).map(ToString::to_string),
+        tag: tag.filter(|_| !is_text).map(spelled),
+    }
+}
+
+/// A tag as people write it.
+fn spelled(tag: &Tag) -> String {
+    if tag.is_yaml_core_schema() {
+        format!("!!{}", tag.suffix)
+    } else {
+        tag.to_string()
     }
 }
 

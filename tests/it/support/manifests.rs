@@ -5,7 +5,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use serde_json::Value;
+use countersign::kube::{self, Defaults, Outcome};
+use serde_json::{Value, json};
 
 use super::clients::venv_python;
 use super::process::{command, text};
@@ -93,9 +94,8 @@ pub fn invalid(manifest: &str, version: &str) -> Vec<String> {
 
 /// Pods with their patches applied by somebody else, as a line of JSON each.
 pub fn patched(pods: &[(Value, Value)]) -> Vec<String> {
-    let line = |(pod, patch): &(Value, Value)| {
-        format!("{}\n", serde_json::json!({ "pod": pod, "patch": patch }))
-    };
+    let line =
+        |(pod, patch): &(Value, Value)| format!("{}\n", json!({ "pod": pod, "patch": patch }));
     tools(&["patch"], &pods.iter().map(line).collect::<String>())
 }
 
@@ -119,4 +119,53 @@ pub fn kubectl(manifest: &str) -> Vec<Value> {
     assert!(output.status.success(), "{output:?}\n{manifest}");
     let objects = serde_json::Deserializer::from_slice(&output.stdout);
     objects.into_iter().map(Result::unwrap).collect()
+}
+
+/// A pod that gets the sidecar, with more annotations, or fewer where they are empty, and more in its spec.
+pub fn pod(annotations: &[(&str, &str)], spec: &Value) -> Value {
+    let mut pod = json!({
+        "metadata": { "annotations": {
+            "countersign.dev/inject": "enabled",
+            "countersign.dev/keys": "partner-keys",
+            "countersign.dev/client-id": "SANDBOX_5X00000000000000",
+        }},
+        "spec": { "containers": [{ "name": "app", "image": "shop:1" }] },
+    });
+    for (name, value) in annotations {
+        let annotations = pod["metadata"]["annotations"].as_object_mut().unwrap();
+        if value.is_empty() {
+            annotations.remove(&format!("{}{name}", kube::PREFIX));
+        } else {
+            annotations.insert(format!("{}{name}", kube::PREFIX), json!(value));
+        }
+    }
+    for (name, value) in spec.as_object().into_iter().flatten() {
+        pod["spec"][name] = value.clone();
+    }
+    pod
+}
+
+/// Why it does not get it.
+pub fn refused(pod: &Value) -> Vec<String> {
+    match kube::inject(pod, &Defaults::default()) {
+        Outcome::Refused(reasons) => reasons,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// What is said when it gets it.
+pub fn warnings(pod: &Value) -> Vec<String> {
+    match kube::inject(pod, &Defaults::default()) {
+        Outcome::Injected { warnings, .. } => warnings,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A pod whose container is this, beside its name and image.
+pub fn container(more: &Value) -> Value {
+    let mut container = json!({ "name": "app", "image": "shop:1" });
+    for (name, value) in more.as_object().unwrap() {
+        container[name] = value.clone();
+    }
+    json!({ "containers": [container] })
 }
