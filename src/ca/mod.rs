@@ -20,6 +20,7 @@ mod file;
 mod jks;
 pub mod local;
 mod pkcs12;
+pub mod service;
 pub mod trust;
 
 use std::path::{Path, PathBuf};
