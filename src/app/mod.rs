@@ -42,6 +42,7 @@ use crate::net::serve::{Server, Service, Settings};
 use crate::net::watch::Watch;
 use crate::task;
 use crate::telemetry::Metrics;
+use crate::telemetry::metrics::Reload;
 use crate::upstream::{Connector, OwnAddresses, Proxy, Resolver, Upstream};
 
 /// Why a sidecar did not start.
@@ -198,7 +199,8 @@ impl Common {
             ids: Arc::clone(&self.ids),
             drain: drain.clone(),
         };
-        let tls = served.map(|served| served.follow("ingress", &self.metrics, drain.clone()));
+        let what = Reload::IngressCertificate;
+        let tls = served.map(|served| served.follow("ingress", what, &self.metrics, drain.clone()));
         self.serve("ingress", service, listeners, drain, tls.as_ref())
     }
 

@@ -92,6 +92,12 @@ pub struct Metrics {
     pub tunnel_bytes: IntCounterVec,
     /// TLS connections of the app that were to be terminated here.
     pub interceptions: IntCounterVec,
+    /// Pods the admission webhook was asked about, by result.
+    pub injections: IntCounterVec,
+    /// Requests to the cluster's API server.
+    pub cluster_requests: IntCounterVec,
+    /// When the webhook's certificate was last found to be as it should be in the cluster.
+    pub cluster_synced: IntGaugeVec,
 }
 
 impl Metrics {
@@ -273,6 +279,21 @@ impl Metrics {
                 "TLS connections of the app towards signed hosts, by how their handshake with the sidecar ended.",
                 &["result"],
             )?,
+            injections: table.counters(
+                "countersign_injections_total",
+                "Admission reviews by result: injected, unasked, refused, or failed, which was none.",
+                &["result"],
+            )?,
+            cluster_requests: table.counters(
+                "countersign_cluster_requests_total",
+                "Requests of the injector to the API server, by verb, object and result.",
+                &["verb", "object", "result"],
+            )?,
+            cluster_synced: table.gauges(
+                "countersign_cluster_synced_timestamp_seconds",
+                "When the injector last found its Secret and its caBundle right, in seconds since the epoch.",
+                &[],
+            )?,
             registry: table.registry.clone(),
         };
         let build = table.gauges(
@@ -345,6 +366,8 @@ impl Metrics {
 pub enum Reload {
     /// Certificate, key and client CAs of the ingress listener.
     IngressCertificate,
+    /// Certificate and key of the admission webhook.
+    InjectorCertificate,
     /// The identities' keys.
     Keys,
     /// The configuration.
@@ -356,6 +379,7 @@ impl Reload {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::IngressCertificate => "ingress_certificate",
+            Self::InjectorCertificate => "injector_certificate",
             Self::Keys => "keys",
             Self::Config => "config",
         }

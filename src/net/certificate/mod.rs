@@ -114,8 +114,14 @@ impl Served {
     }
 
     /// Begins to watch the files until the drain closes; returns the TLS of the listener of that
-    /// name, which always shows the last good set.
-    pub fn follow(self, listener: &'static str, metrics: &Metrics, drain: Drain) -> Tls {
+    /// name, which always shows the last good set; reloads are counted as `what`.
+    pub fn follow(
+        self,
+        listener: &'static str,
+        what: Reload,
+        metrics: &Metrics,
+        drain: Drain,
+    ) -> Tls {
         let Self {
             config,
             clock,
@@ -124,7 +130,7 @@ impl Served {
         } = self;
         let expiry = metrics.certificate_expiry.with_label_values(&[listener]);
         expiry.set(seconds(loaded.to));
-        metrics.can_reload(Reload::IngressCertificate);
+        metrics.can_reload(what);
         let tls = Tls::new(loaded.settings).counted(listener, metrics);
         let every = config.reload_interval;
         let (shown, metrics) = (tls.clone(), metrics.clone());
@@ -138,7 +144,7 @@ impl Served {
                     expiry.set(seconds(loaded.to));
                     shown.replace(loaded.settings);
                 }
-                metrics.reloaded(Reload::IngressCertificate, ok);
+                metrics.reloaded(what, ok);
             }
         };
         drop(task::spawn(watch.run(every, drain, reload)));

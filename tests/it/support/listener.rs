@@ -13,6 +13,7 @@ use countersign::net::drain::{Drain, Phase};
 use countersign::net::listener::bind;
 use countersign::net::serve::{Ends, Server, Service, Settings};
 use countersign::telemetry::Metrics;
+use countersign::telemetry::metrics::Reload;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -59,7 +60,12 @@ impl Listener {
         let address = socket.local_addr().unwrap();
         let open = metrics.connections.with_label_values(&["ingress"]);
         let settings = Settings {
-            tls: Some(served.follow("ingress", &metrics, drain.clone())),
+            tls: Some(served.follow(
+                "ingress",
+                Reload::IngressCertificate,
+                &metrics,
+                drain.clone(),
+            )),
             ..Settings::plain(open)
         };
         tokio::spawn(Server::new(socket, settings).run(Arc::new(Hello), drain.clone()));
