@@ -5,6 +5,8 @@
 //! /drain` from other machines and pods, as probes and Prometheus need the port open to them, and from a
 //! web page, so that a browser on the same machine cannot stop the sidecar.
 
+pub mod probes;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 

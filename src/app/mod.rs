@@ -5,6 +5,7 @@
 //! `cli` and by the tests.
 
 mod expected;
+pub mod injector;
 mod listeners;
 mod prepared;
 mod reload;

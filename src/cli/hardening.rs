@@ -79,6 +79,22 @@ pub(super) fn forbid_core_dumps() {
     let _undumpable = set_dumpable_behavior(DumpableBehavior::NotDumpable);
 }
 
+/// Confines this thread, and all it starts, to reading these folders and the system's.
+pub(super) fn confine_to(folders: &BTreeSet<PathBuf>) -> Confinement {
+    let reads = folders
+        .iter()
+        .filter_map(|folder| std::path::absolute(folder).ok());
+    let reads = reads.collect();
+    let new_privileges = set_no_new_privs(true).is_err();
+    let writes = BTreeSet::new();
+    Confinement {
+        new_privileges,
+        landlock: restrict(&reads, &writes).unwrap_or_else(Landlock::Failed),
+        reads,
+        writes,
+    }
+}
+
 /// Confines this thread, and all it starts, to what the configuration needs.
 pub(super) fn confine(config: &Config, file: Option<&Path>) -> Confinement {
     let new_privileges = set_no_new_privs(true).is_err();

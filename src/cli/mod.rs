@@ -9,6 +9,7 @@ pub mod check;
 pub mod demo;
 mod hardening;
 pub mod inject;
+pub mod injector;
 pub mod keygen;
 pub mod keys;
 pub mod message;
@@ -51,6 +52,7 @@ enum Command {
     Shutdown(operate::Shutdown),
     Redirect(redirect::Redirect),
     Inject(inject::Inject),
+    Injector(injector::Injector),
 }
 
 /// How a command ended badly.
@@ -102,6 +104,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Shutdown(command) => command.execute(),
         Command::Redirect(command) => command.execute(),
         Command::Inject(command) => command.execute(),
+        Command::Injector(command) => command.execute(),
     };
     // Nothing signs any more.
     token::finish();

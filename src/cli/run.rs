@@ -315,7 +315,7 @@ async fn serve(running: Running, mut orders: Orders) {
 }
 
 /// SIGINT comes from a terminal: nobody else has to be given time to notice.
-fn order(signal: &str) -> Phase {
+pub(super) fn order(signal: &str) -> Phase {
     if signal == "SIGINT" {
         Phase::Closing
     } else {

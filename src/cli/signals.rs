@@ -1,7 +1,8 @@
-//! The signals of `run`: two that end it, and one that reloads.
+//! The signals of what serves: two that end it, and one that reloads, if there is something to reload.
 //!
 //! SIGHUP never ends the process, from its first step on: it is caught before the configuration is read,
-//! and what came before there was anything to reload is done then. Called by `run`.
+//! and what came before there was anything to reload is done then. Called by `run`
+//! and `injector`.
 
 use std::io;
 
@@ -43,6 +44,17 @@ impl Signals {
             interrupt: signal(SignalKind::interrupt())?,
             hangup: hangup.0,
         })
+    }
+
+    /// The next signal that ends the process, for one that has nothing to reload.
+    pub(super) async fn end(&mut self) -> &'static str {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return "SIGTERM",
+                _ = self.interrupt.recv() => return "SIGINT",
+                _ = self.hangup.recv() => {}
+            }
+        }
     }
 
     /// Begins to obey: SIGHUP reloads, and the supervisor hears of it.

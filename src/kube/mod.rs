@@ -7,14 +7,19 @@
 //! is added, `patch` how.
 
 mod annotations;
+mod bounded;
+pub mod cluster;
 mod defaults;
 mod environment;
 pub mod manifest;
 mod obstacles;
 mod patch;
+mod review;
+pub mod serving;
 mod settings;
 mod sidecar;
 mod values;
+pub mod webhook;
 mod yaml;
 
 use serde_json::{Value, json};
