@@ -55,7 +55,7 @@ pub struct Injector {
     #[command(flatten)]
     kept: Option<Kept>,
     /// How often the certificate's files, or the Secret and the webhook configuration, are looked at.
-    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = interval)]
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
     interval: Duration,
     /// How long connections are still accepted after readiness went off.
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration)]
@@ -233,14 +233,6 @@ fn name(text: &str) -> Result<String, String> {
     is_name.then(|| text.to_owned()).ok_or_else(|| {
         "is no name of an object: lower case letters, digits, - and . are allowed".to_owned()
     })
-}
-
-fn interval(text: &str) -> Result<Duration, String> {
-    match duration(text) {
-        Ok(Duration::ZERO) => Err("must be longer than nothing".to_owned()),
-        Ok(interval) => Ok(interval),
-        Err(error) => Err(error),
-    }
 }
 
 /// Waits for the order to stop, then drains; a second signal ends at once.

@@ -231,7 +231,8 @@ impl Keeper {
         write(&mut secret, &kept);
         self.cluster.replace(&object, &secret).await?;
         info!(secret = %object, what, why, "renewed");
-        Ok((kept, false))
+        // A new CA signs from the next look on: API servers hear of the bundle when they do.
+        Ok((kept, matches!(due, Due::Authority(_))))
     }
 
     /// Sees to it that the API server trusts the CAs.

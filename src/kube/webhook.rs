@@ -37,6 +37,9 @@ const WITHIN: Duration = Duration::from_secs(10);
 /// In each stretch so long something of it must come.
 const PACE: Duration = Duration::from_secs(2);
 
+/// How much of the reasons a log line holds, in characters.
+const LONGEST_WORDS: usize = 1000;
+
 /// Answers reviews.
 #[derive(Debug)]
 pub struct Webhook {
@@ -123,7 +126,10 @@ impl Service for Webhook {
 /// One line a review.
 fn tell(answer: &Answer) {
     let subject = &answer.subject;
-    let said = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+    let said = |text: &str| {
+        let text: String = text.chars().take(LONGEST_WORDS).collect();
+        (!text.is_empty()).then_some(text)
+    };
     let (result, why) = (answer.result.as_str(), said(&answer.why));
     let (namespace, name) = (said(&subject.namespace), said(&subject.name));
     let (owner, dry_run) = (said(&subject.owner), subject.dry_run.then_some(true));

@@ -20,6 +20,7 @@
     reason = "tests"
 )]
 
+mod a_cluster_injects;
 mod a_thief_finds_little;
 mod alerts_see_the_first_failure;
 mod annotations_are_checked;
@@ -68,6 +69,8 @@ mod support;
 mod the_binary_serves;
 mod the_ca_is_kept;
 mod the_ingress_certificate;
+mod the_injector_answers;
+mod the_injectors_certificate;
 mod the_local_ca;
 mod the_sandbox_calls;
 mod the_way_out;

@@ -1,6 +1,7 @@
 //! A world for tests: a gateway, a sidecar in front of it, raw clients and raw servers.
 
 pub mod clients;
+pub mod cluster;
 pub mod daemon;
 pub mod entrances;
 pub mod faulty;

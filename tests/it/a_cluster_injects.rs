@@ -1,0 +1,425 @@
+//! The whole way, with real parts: kubectl makes pods, an API server that trusts the caBundle alone asks the
+//! injector, a process of its own, and stores what it makes of them.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::Output;
+
+use serde_json::{Value, json};
+
+use crate::support::cluster::{Cluster, NAMESPACE, WEBHOOKS, webhook};
+use crate::support::pki::Pki;
+use crate::support::process::{Sidecar, command, text};
+use crate::support::raw::send;
+
+const POD: &str = "
+apiVersion: v1
+kind: Pod
+metadata:
+  name: shop
+  namespace: pay
+  annotations:
+    countersign.dev/inject: enabled
+    countersign.dev/client-id: SANDBOX_5X00000000000000
+spec:
+  containers:
+    - name: shop
+      image: shop:1
+      env: [{ name: PASSWORD, value: hunter2 }]
+";
+
+/// An injector that is a process of its own, and where it listens.
+fn start(mut command: std::process::Command, config: &Path) -> Sidecar {
+    command.arg("--config").arg(config);
+    Sidecar::start(command)
+}
+
+fn address(injector: &Sidecar, field: &str) -> std::net::SocketAddr {
+    let line = injector
+        .log
+        .iter()
+        .find(|line| line["message"] == "listening");
+    line.unwrap()[field].as_str().unwrap().parse().unwrap()
+}
+
+fn defaults(pki: &Pki) -> PathBuf {
+    pki.write(
+        "injector.yaml",
+        "defaults:\n  keys: partner-keys\n  memory-limit: 96Mi\n",
+    );
+    pki.path("injector.yaml")
+}
+
+fn create(cluster: &Cluster, yaml: &str) -> Output {
+    cluster.pki.write("pod.yaml", yaml);
+    let file = cluster.pki.path("pod.yaml");
+    cluster.kubectl(&[
+        "create",
+        "--validate=false",
+        "-o",
+        "json",
+        "-f",
+        text(&file),
+    ])
+}
+
+fn created(output: &Output) -> Value {
+    assert!(output.status.success(), "{output:?}");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+fn has_sidecar(pod: &Value) -> bool {
+    let containers = pod["spec"]["initContainers"].as_array();
+    containers.is_some_and(|all| all.iter().any(|one| one["name"] == "countersign"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kubectl_creates_a_pod_and_finds_the_sidecar_in_it() {
+    let cluster = Cluster::new();
+    let mut injector = start(cluster.command(), &defaults(&cluster.pki));
+    cluster.lead_to(address(&injector, "injector"));
+    let output = create(&cluster, POD);
+    let pod = created(&output);
+    assert!(has_sidecar(&pod), "{pod:#} {:?}", cluster.calls());
+    let stored = cluster.get("/api/v1/namespaces/pay/pods/shop").unwrap();
+    assert!(has_sidecar(&stored));
+    let sidecar = &stored["spec"]["initContainers"][0];
+    assert_eq!(sidecar["resources"]["limits"]["memory"], "96Mi");
+    let line = injector.wait_for(|line| line["message"] == "review");
+    for (field, value) in [
+        ("namespace", "pay"),
+        ("name", "shop"),
+        ("result", "injected"),
+    ] {
+        assert_eq!(line[field], value, "{line}");
+    }
+    // One that nobody asked for, and one of a ReplicaSet, which has no name yet.
+    let plain = POD
+        .replace("inject: enabled", "inject: disabled")
+        .replace("name: shop\n  namespace", "name: other\n  namespace");
+    assert!(!has_sidecar(&created(&create(&cluster, &plain))));
+    let owned = POD.replace(
+        "name: shop\n  namespace: pay",
+        "generateName: web-7d4b9-\n  namespace: pay\n  ownerReferences: [{ apiVersion: apps/v1, kind: ReplicaSet, \
+         name: web-7d4b9, uid: u, controller: true }]",
+    );
+    let pod = created(&create(&cluster, &owned));
+    assert!(
+        has_sidecar(&pod)
+            && pod["metadata"]["name"]
+                .as_str()
+                .unwrap()
+                .starts_with("web-7d4b9-")
+    );
+    let line = injector.wait_for(|line| line["owner"] == "ReplicaSet/web-7d4b9");
+    assert_eq!(line["name"], "web-7d4b9-*");
+    // A dry run is looked at as any, and keeps nothing.
+    let file = cluster.pki.path("pod.yaml");
+    let dry = [
+        "create",
+        "--validate=false",
+        "--dry-run=server",
+        "-o",
+        "json",
+        "-f",
+        text(&file),
+    ];
+    assert!(has_sidecar(&created(&cluster.kubectl(&dry))));
+    assert_eq!(
+        injector.wait_for(|line| line["dry_run"] == true)["result"],
+        "injected"
+    );
+    let all = format!("{:?}", injector.log);
+    for hidden in ["hunter2", "PASSWORD", "PRIVATE KEY", "the-first-token"] {
+        assert!(!all.contains(hidden), "{hidden}: {all}");
+    }
+    let metrics = send(
+        address(&injector, "admin"),
+        "GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+    );
+    let metrics = metrics.await.text();
+    for part in [
+        "countersign_injections_total{result=\"injected\"} 3",
+        "countersign_injections_total{result=\"unasked\"} 1",
+        "countersign_handshakes_total{listener=\"injector\",result=\"ok\"} 4",
+        "countersign_certificate_expiry_timestamp_seconds{listener=\"injector\"}",
+        "countersign_cluster_requests_total{object=\"webhook\",result=\"ok\",verb=\"update\"} 1",
+        "countersign_cluster_synced_timestamp_seconds",
+    ] {
+        assert!(metrics.contains(part), "{part}\n{metrics}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kubectl_shows_why_a_pod_was_not_injected() {
+    let cluster = Cluster::new();
+    let mut injector = start(cluster.command(), &defaults(&cluster.pki));
+    cluster.lead_to(address(&injector, "injector"));
+    let typo = POD.replace("client-id:", "clientid:");
+    let output = create(&cluster, &typo);
+    assert!(!has_sidecar(&created(&output)));
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        told.contains("Warning: countersign: not injected: "),
+        "{told}"
+    );
+    assert!(told.contains("countersign.dev/clientid"), "{told}");
+    let line = injector.wait_for(|line| line["message"] == "review");
+    assert_eq!(
+        (&line["result"], &line["level"]),
+        (&json!("refused"), &json!("WARN"))
+    );
+    assert!(line["why"].as_str().unwrap().contains("clientid"), "{line}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_real_way_round_is_refused_where_the_bundle_does_not_vouch() {
+    let mut cluster = Cluster::new();
+    let injector = start(cluster.command(), &defaults(&cluster.pki));
+    cluster.lead_to(address(&injector, "injector"));
+    assert!(has_sidecar(&created(&create(&cluster, POD))));
+    // Another cluster's injector, whose CA this bundle does not know.
+    let other = Cluster::new();
+    let stranger = start(other.command(), &defaults(&other.pki));
+    cluster.lead_to(address(&stranger, "injector"));
+    let second = POD.replace("name: shop\n  namespace", "name: second\n  namespace");
+    assert!(
+        !has_sidecar(&created(&create(&cluster, &second))),
+        "failurePolicy: Ignore"
+    );
+    let failed = cluster.calls().pop().unwrap()["failed"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    assert!(failed.contains("certificate verify failed"), "{failed}");
+    cluster.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_of_cert_manager_is_followed_through_the_swap_of_its_volume() {
+    let cluster = Cluster::empty();
+    let pki = &cluster.pki;
+    // As the kubelet mounts a Secret: a link to a folder, which is exchanged.
+    let volume = pki.path("volume");
+    let fill = |version: &str, leaf: &str| {
+        fs::create_dir_all(volume.join(version)).unwrap();
+        for (from, to) in [("pem", "tls.crt"), ("key", "tls.key")] {
+            fs::copy(
+                pki.path(&format!("{leaf}.{from}")),
+                volume.join(version).join(to),
+            )
+            .unwrap();
+        }
+        symlink(version, volume.join("..new")).unwrap();
+        fs::rename(volume.join("..new"), volume.join("..data")).unwrap();
+    };
+    for name in ["first", "second"] {
+        leaf_of_the_service(pki, name);
+    }
+    fill("..1", "first");
+    for item in ["tls.crt", "tls.key"] {
+        symlink(format!("..data/{item}"), volume.join(item)).unwrap();
+    }
+    let arguments = [
+        "injector",
+        "--listen=127.0.0.1:0",
+        "--admin-listen=127.0.0.1:0",
+        "--interval=50ms",
+    ];
+    let mut process = command(&arguments);
+    process.arg("--certificate-directory").arg(&volume);
+    let mut injector = start(process, &defaults(pki));
+    cluster.lead_to(address(&injector, "injector"));
+    let mut hook = webhook();
+    hook["webhooks"].as_array_mut().unwrap().truncate(1);
+    hook["webhooks"][0]["failurePolicy"] = json!("Fail");
+    hook["webhooks"][0]["clientConfig"]["caBundle"] = json!(base64_of(&pki.read("ca.pem")));
+    cluster.post(WEBHOOKS, &hook);
+    assert!(has_sidecar(&created(&create(&cluster, POD))));
+    fill("..2", "second");
+    injector.wait_for(|line| line["message"] == "certificate reloaded");
+    let second = POD.replace("name: shop\n  namespace", "name: second\n  namespace");
+    assert!(has_sidecar(&created(&create(&cluster, &second))));
+    let serials: Vec<_> = cluster
+        .calls()
+        .iter()
+        .map(|call| call["serial"].clone())
+        .collect();
+    assert!(
+        serials.len() == 2 && serials[0] != serials[1],
+        "{serials:?}"
+    );
+}
+
+fn base64_of(text: &str) -> String {
+    use base64::Engine;
+    base64::engine::general_purpose::STANDARD.encode(text)
+}
+
+/// A certificate for the service of the tests' webhook, as cert-manager makes it.
+fn leaf_of_the_service(pki: &Pki, name: &str) {
+    let key = format!("{name}.key");
+    let (request, certificate) = (format!("{name}.csr"), format!("{name}.pem"));
+    pki.write(
+        "names",
+        format!("subjectAltName=DNS:injector.{NAMESPACE}.svc\n"),
+    );
+    pki.openssl(&[
+        "req",
+        "-new",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-nodes",
+        "-keyout",
+        &key,
+        "-subj",
+        "/CN=injector",
+        "-out",
+        &request,
+    ]);
+    pki.openssl(&[
+        "x509",
+        "-req",
+        "-in",
+        &request,
+        "-CA",
+        "ca.pem",
+        "-CAkey",
+        "ca.key",
+        "-CAcreateserial",
+        "-extfile",
+        "names",
+        "-days",
+        "30",
+        "-out",
+        &certificate,
+    ]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_ends_readiness_first_and_kubectl_last() {
+    let cluster = Cluster::new();
+    let command = cluster.command_draining("20s");
+    let mut injector = start(command, &defaults(&cluster.pki));
+    cluster.lead_to(address(&injector, "injector"));
+    let admin = address(&injector, "admin");
+    let ready = || {
+        send(
+            admin,
+            "GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+        )
+    };
+    assert_eq!(ready().await.status, 200);
+    injector.signal("TERM");
+    injector.wait_for(|line| line["message"] == "draining");
+    assert_eq!(ready().await.status, 503);
+    // Nobody has heard of it yet: the pods of the grace are injected, too.
+    assert!(has_sidecar(&created(&create(&cluster, POD))));
+    injector.signal("HUP");
+    injector.signal("TERM");
+    injector.wait_for(|line| line["message"].as_str().unwrap().starts_with("stopped"));
+    assert!(injector.exit().success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_that_the_api_server_keeps_do_not_hold_the_end() {
+    let cluster = Cluster::new();
+    let mut injector = start(cluster.command(), &defaults(&cluster.pki));
+    let address = address(&injector, "injector");
+    // Two that were used or not, kept open as connection pools do.
+    let mut kept = Vec::new();
+    for alpn in ["http/1.1", "h2"] {
+        let child = std::process::Command::new("openssl")
+            .args([
+                "s_client",
+                "-quiet",
+                "-connect",
+                &address.to_string(),
+                "-alpn",
+                alpn,
+            ])
+            .stdin(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::null())
+            .stdout(std::process::Stdio::null())
+            .spawn();
+        kept.push(child.unwrap());
+    }
+    let open = || async {
+        let admin = crate::a_cluster_injects::address(&injector, "admin");
+        let answer = send(
+            admin,
+            "GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+        )
+        .await;
+        answer
+            .text()
+            .contains("countersign_connections{listener=\"injector\"} 2")
+    };
+    while !open().await {}
+    injector.signal("TERM");
+    injector.wait_for(|line| line["message"] == "drained");
+    assert!(injector.exit().success());
+    for mut child in kept {
+        let _gone_already = child.kill();
+        let _reaped = child.wait();
+    }
+}
+
+#[test]
+fn wrong_usage_is_explained_before_anything_listens() {
+    let pki = Pki::new();
+    pki.write("tls.crt", pki.read("one.pem"));
+    pki.write("bad.yaml", "defaults:\n  kyes: partner-keys\n");
+    let folder = text(pki.folder.path()).to_owned();
+    let bad = text(&pki.path("bad.yaml")).to_owned();
+    let own = ["--secret=s", "--webhook=w", "--service=i"];
+    let table: [(&[&str], &str); 8] = [
+        (&[], "--certificate-directory"),
+        (&["--secret=s"], "--webhook"),
+        (
+            &[
+                "--secret=s",
+                "--webhook=w",
+                "--service=i",
+                "--certificate-directory=x",
+            ],
+            "cannot be used with",
+        ),
+        (
+            &["--secret=../s", "--webhook=w", "--service=i"],
+            "is no name of an object",
+        ),
+        (
+            &[own[0], own[1], own[2], "--namespace=n"],
+            "KUBERNETES_SERVICE_HOST: is not set",
+        ),
+        (
+            &["--certificate-directory", &folder],
+            "tls.key: no such file",
+        ),
+        (
+            &["--certificate-directory", &folder, "--interval=0s"],
+            "no time at all",
+        ),
+        (
+            &["--certificate-directory", &folder, "--config", &bad],
+            "kyes",
+        ),
+    ];
+    for (arguments, told) in table {
+        let mut command = command(&[&["injector"], arguments].concat());
+        let output = command
+            .env_remove("KUBERNETES_SERVICE_HOST")
+            .output()
+            .unwrap();
+        let complained = String::from_utf8(output.stderr).unwrap();
+        let is_usage = matches!(output.status.code(), Some(64));
+        assert!(
+            is_usage && complained.contains(told),
+            "{arguments:?}: {complained}"
+        );
+    }
+}
