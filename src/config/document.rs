@@ -11,6 +11,8 @@ use std::str::FromStr;
 use saphyr::{MarkedYaml, YamlData, YamlLoader};
 use saphyr_parser::Parser;
 
+use crate::telemetry::quiet;
+
 /// Everything wrong with a configuration, one line each.
 #[derive(Debug, Default)]
 pub struct Problems {
@@ -20,16 +22,7 @@ pub struct Problems {
 impl Problems {
     /// Adds a line. What it quotes of the file may break no line and reach no terminal as an order.
     pub fn add(&mut self, line: impl Display) {
-        let is_quiet = |one: &char| !one.is_control() && !matches!(one, '\u{2028}' | '\u{2029}');
-        let mut clean = String::new();
-        for one in line.to_string().chars() {
-            if is_quiet(&one) {
-                clean.push(one);
-            } else {
-                clean.extend(one.escape_default());
-            }
-        }
-        self.lines.push(clean);
+        self.lines.push(quiet(&line.to_string()));
     }
 
     /// The lines, or nothing when all is well.

@@ -104,9 +104,9 @@ annotations! {
         "the folder with the local CA and the variables that name it";
     Sidecar "sidecar", "`native`, `classic`", Some("native"), |text| values::kind(text).map(drop),
         "an init container that stays, or one of the containers";
-    Image "image", "image", Some("countersign:0.1.0"), |text| values::image(text).map(drop),
+    Image "image", "image", Some(concat!("countersign:", env!("CARGO_PKG_VERSION"))), |text| values::image(text).map(drop),
         "the sidecar's image";
-    RedirectImage "redirect-image", "image", Some("countersign:0.1.0-redirect"), |text| values::image(text).map(drop),
+    RedirectImage "redirect-image", "image", Some(concat!("countersign:", env!("CARGO_PKG_VERSION"), "-redirect")), |text| values::image(text).map(drop),
         "the image that sets the rules of `way-in: redirect`";
     ImagePullPolicy "image-pull-policy", "`Always`, `IfNotPresent`, `Never`", Some("IfNotPresent"),
         |text| values::pull_policy(text).map(drop), "when the images are pulled";

@@ -3,8 +3,10 @@
 //! Read from the file of the injector, `defaults: { NAME: VALUE, … }`, and from `inject --set NAME=VALUE`, which counts
 //! before it. Names and values are those of the annotations, and every bad one is refused.
 
+use super::all_quiet;
 use super::annotations::{Texts, take};
 use super::yaml::{self, Content, Node, Problem};
+use crate::telemetry::quiet;
 
 /// Values for pods that do not have their own, by the annotations' names without their prefix.
 #[derive(Clone, Debug, Default)]
@@ -21,7 +23,9 @@ impl Defaults {
         let mut defaults = Self::default();
         let document = match yaml::read(text) {
             Ok(document) => document,
-            Err(Problem { line, what }) => return Err(vec![format!("{file}:{line}: {what}")]),
+            Err(Problem { line, what }) => {
+                return Err(vec![quiet(&format!("{file}:{line}: {what}"))]);
+            }
         };
         let mut problems = Vec::new();
         for (key, value) in entries(document.as_ref(), file, "", &mut problems) {
@@ -45,7 +49,7 @@ impl Defaults {
         if problems.is_empty() {
             Ok(defaults)
         } else {
-            Err(problems)
+            Err(all_quiet(&problems))
         }
     }
 
@@ -54,7 +58,7 @@ impl Defaults {
     /// # Errors
     /// What is wrong with name or value.
     pub fn set(&mut self, name: &str, value: &str) -> Result<(), String> {
-        take(&mut self.texts, name, value)
+        take(&mut self.texts, name, value).map_err(|problem| quiet(&problem))
     }
 }
 

@@ -33,6 +33,8 @@ use patch::{Patch, items, member, members, text};
 use settings::{Settings, Way};
 use values::Kind;
 
+use crate::telemetry::quiet;
+
 /// The annotation by which kubectl knows the container that is meant.
 const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
 
@@ -58,6 +60,22 @@ pub enum Outcome {
 ///
 /// A pod that has it already is left alone, so doing it twice changes nothing.
 pub fn inject(pod: &Value, defaults: &Defaults) -> Outcome {
+    match decide(pod, defaults) {
+        Outcome::Injected {
+            pod,
+            patch,
+            warnings,
+        } => Outcome::Injected {
+            pod,
+            patch,
+            warnings: all_quiet(&warnings),
+        },
+        Outcome::Unasked(reason) => Outcome::Unasked(quiet(&reason)),
+        Outcome::Refused(reasons) => Outcome::Refused(all_quiet(&reasons)),
+    }
+}
+
+fn decide(pod: &Value, defaults: &Defaults) -> Outcome {
     let malformed = obstacles::malformed(pod);
     let said = match Said::read(pod) {
         Ok(said) => said,
@@ -88,6 +106,11 @@ pub fn inject(pod: &Value, defaults: &Defaults) -> Outcome {
         patch,
         warnings,
     }
+}
+
+/// Lines that quote what strangers wrote.
+fn all_quiet(lines: &[String]) -> Vec<String> {
+    lines.iter().map(|line| quiet(line)).collect()
 }
 
 /// What the annotations of a pod say.

@@ -7,7 +7,9 @@ use serde_json::Value;
 
 use super::patch::{items, member, members, text};
 use super::settings::{Settings, Way};
-use super::sidecar::{CONFIG_VOLUME, CONTAINER, KEYS_VOLUME, REDIRECT, TRUST, TRUST_VOLUME};
+use super::sidecar::{
+    CA_VOLUME, CONFIG_VOLUME, CONTAINER, KEYS_VOLUME, REDIRECT, TRUST, TRUST_VOLUME,
+};
 use super::values::Kind;
 
 /// The kernel's setting by which everybody may listen on port 80 and 443.
@@ -164,7 +166,7 @@ impl Found {
         }
         for volume in items(pod, &["spec", "volumes"]) {
             let name = name(volume);
-            if [KEYS_VOLUME, CONFIG_VOLUME, TRUST_VOLUME].contains(&name) {
+            if [KEYS_VOLUME, CONFIG_VOLUME, CA_VOLUME, TRUST_VOLUME].contains(&name) {
                 self.problem(format!(
                     "spec.volumes: has a volume \"{name}\" already; take it out or rename it"
                 ));

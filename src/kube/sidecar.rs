@@ -15,10 +15,14 @@ pub(super) const REDIRECT: &str = "countersign-redirect";
 pub(super) const KEYS_VOLUME: &str = "countersign-keys";
 pub(super) const CONFIG_VOLUME: &str = "countersign-config";
 pub(super) const TRUST_VOLUME: &str = "countersign-trust";
+pub(super) const CA_VOLUME: &str = "countersign-ca";
 /// Where the trust files are, in the sidecar and in the app's containers.
 pub(super) const TRUST: &str = "/var/run/countersign/trust";
 const KEYS: &str = "/etc/countersign/keys";
 const CONFIG: &str = "/etc/countersign/config";
+/// Where the local CA is kept for as long as the pod lives: a sidecar that is restarted must not make another, which
+/// an app that runs on would not trust.
+const CA: &str = "/var/run/countersign/ca";
 /// The names of ports; Kubernetes allows 15 characters.
 const ADMIN_PORT: &str = "countersign-adm";
 const INGRESS_PORT: &str = "countersign-in";
@@ -33,6 +37,11 @@ impl Settings {
             Source::ConfigMap(_) => true,
             Source::Flags(flags) => flags.app.is_some(),
         }
+    }
+
+    /// Whether an app may speak TLS with the sidecar.
+    fn needs_ca(&self) -> bool {
+        self.trust || !matches!(self.way_in, Way::None)
     }
 
     /// The ports the sidecar listens on, in the pod's network.
@@ -133,6 +142,10 @@ impl Settings {
         if let Source::ConfigMap(name) = &self.source {
             volumes.push(json!({ "name": CONFIG_VOLUME, "configMap": { "name": name } }));
         }
+        if self.needs_ca() {
+            let memory = json!({ "medium": "Memory", "sizeLimit": "1Mi" });
+            volumes.push(json!({ "name": CA_VOLUME, "emptyDir": memory }));
+        }
         if self.trust {
             volumes.push(json!({ "name": TRUST_VOLUME, "emptyDir": {} }));
         }
@@ -156,6 +169,9 @@ impl Settings {
             arguments.push(format!("--ingress-listen=0.0.0.0:{}", self.ingress_port));
         }
         arguments.push(format!("--admin-listen=0.0.0.0:{}", self.admin_port));
+        if self.needs_ca() {
+            arguments.push(format!("--ca-directory={CA}"));
+        }
         if self.trust {
             arguments.push(format!("--trust-directory={TRUST}"));
         }
@@ -200,6 +216,9 @@ impl Settings {
         let mut mounts = vec![mount(KEYS_VOLUME, KEYS, true)];
         if let Source::ConfigMap(_) = self.source {
             mounts.push(mount(CONFIG_VOLUME, CONFIG, true));
+        }
+        if self.needs_ca() {
+            mounts.push(mount(CA_VOLUME, CA, false));
         }
         if self.trust {
             mounts.push(mount(TRUST_VOLUME, TRUST, false));

@@ -6,6 +6,8 @@
 pub mod line;
 pub mod log;
 pub mod metrics;
+mod quiet;
 
 pub use line::Line;
 pub use metrics::Metrics;
+pub use quiet::quiet;

@@ -138,6 +138,12 @@ fn every_bad_value_is_refused_by_name_with_what_would_be_right() {
         let problem = defaults.set(name, value).unwrap_err();
         assert!(reasons[0].ends_with(&problem), "{problem}");
     }
+    // What is quoted breaks no line and orders no terminal.
+    let reasons = refused(&pod(&[("way-in", "a\n\u{1b}[2Jb")], &json!({})));
+    assert!(
+        reasons[0].contains("\"a\\n\\u{1b}[2Jb\" is none of"),
+        "{reasons:?}"
+    );
     // Text where Kubernetes wants text.
     let mut number = pod(&[], &json!({}));
     number["metadata"]["annotations"]["countersign.dev/egress-port"] = json!(15001);

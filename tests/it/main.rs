@@ -24,6 +24,7 @@ mod a_cluster_injects;
 mod a_thief_finds_little;
 mod alerts_see_the_first_failure;
 mod annotations_are_checked;
+mod annotations_are_documented;
 mod answers_are_for_their_request;
 mod answers_are_signed;
 mod answers_are_verified;

@@ -8,6 +8,7 @@ mod workload;
 
 use serde_json::Value;
 
+use super::all_quiet;
 use super::defaults::Defaults;
 use super::yaml::{self, Problem};
 use workload::{Report, Visit};
@@ -39,10 +40,10 @@ pub fn inject(file: &str, text: &str, defaults: &Defaults) -> Result<Done, Vec<S
     };
     if report.problems.is_empty() {
         let text = format!("{mark}{new}");
-        let notes = report.notes;
+        let notes = all_quiet(&report.notes);
         Ok(Done { text, notes })
     } else {
-        Err(report.problems)
+        Err(all_quiet(&report.problems))
     }
 }
 
