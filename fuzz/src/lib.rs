@@ -12,6 +12,7 @@ pub mod opening;
 mod reference;
 pub mod requests;
 pub mod result;
+pub mod reviews;
 pub mod times;
 
 use std::cell::OnceCell;

@@ -267,9 +267,7 @@ fn judge(
         (StatusCode::CONFLICT, _) | (StatusCode::NOT_FOUND, Verb::Update) => {
             ClusterError::Conflict(object.clone())
         }
-        (StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED, _) => {
-            ClusterError::Forbidden(verb.name(), object.clone(), words)
-        }
+        (StatusCode::FORBIDDEN, _) => ClusterError::Forbidden(verb.name(), object.clone(), words),
         _ => ClusterError::Refused(verb.name(), object.clone(), status, words),
     })
 }

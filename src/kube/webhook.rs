@@ -49,6 +49,16 @@ pub struct Webhook {
     metrics: Metrics,
 }
 
+/// The answer to the bytes of a review, as JSON.
+///
+/// # Errors
+/// The status and the reason for what is no review.
+pub fn answer(text: &[u8], defaults: &Defaults) -> Result<Vec<u8>, (StatusCode, String)> {
+    let answer = review::answer(text, |pod| inject(pod, defaults));
+    let answer = answer.map_err(|NoReview { status, why }| (status, why))?;
+    Ok(answer.to_json())
+}
+
 impl Webhook {
     /// A webhook that injects with these defaults.
     pub fn new(defaults: Defaults, metrics: &Metrics) -> Self {

@@ -6,9 +6,11 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
+use countersign::kube::{self, Defaults, Outcome};
 use serde_json::{Value, json};
 
 use crate::support::cluster::{Cluster, NAMESPACE, WEBHOOKS, webhook};
+use crate::support::manifests;
 use crate::support::pki::Pki;
 use crate::support::process::{Sidecar, command, text};
 use crate::support::raw::send;
@@ -149,6 +151,40 @@ async fn kubectl_creates_a_pod_and_finds_the_sidecar_in_it() {
     ] {
         assert!(metrics.contains(part), "{part}\n{metrics}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kubectl_creates_every_pod_of_the_corpus() {
+    let cluster = Cluster::new();
+    let injector = Sidecar::start(cluster.command());
+    cluster.lead_to(address(&injector, "injector"));
+    let mut pods = manifests::pods();
+    for (number, pod) in pods.iter_mut().enumerate() {
+        pod["metadata"]["name"] = json!(format!("pod-{number}"));
+        pod["metadata"]["namespace"] = json!("pay");
+    }
+    let list = json!({ "apiVersion": "v1", "kind": "List", "items": pods });
+    let output = create(&cluster, &list.to_string());
+    assert!(output.status.success(), "{output:?}");
+    let mut injected = 0;
+    for (number, given) in pods.iter().enumerate() {
+        let stored = cluster.get(&format!("/api/v1/namespaces/pay/pods/pod-{number}"));
+        let stored = stored.unwrap();
+        let expected = match kube::inject(given, &Defaults::default()) {
+            Outcome::Injected { pod, .. } => pod,
+            Outcome::Unasked(_) | Outcome::Refused(_) => given.clone(),
+        };
+        injected += usize::from(expected != *given);
+        assert_eq!(
+            stored["spec"],
+            expected["spec"],
+            "{number}: {:?}",
+            cluster.calls()
+        );
+        let annotations = &expected["metadata"]["annotations"];
+        assert_eq!(stored["metadata"]["annotations"], *annotations, "{number}");
+    }
+    assert!(injected > 10, "only {injected}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,8 +1,6 @@
 //! What the injector answers to reviews, and to what is none: whatever is a review is allowed, and nothing that
 //! arrives takes it down.
 
-use std::path::Path;
-use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use base64::Engine;
@@ -10,6 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use countersign::clock::Clock;
 use countersign::http::Body;
 use countersign::http::body::full;
+use countersign::kube::{self, Defaults, Outcome};
 use countersign::net::certificate::Served;
 use countersign::net::tls;
 use countersign::telemetry::Metrics;
@@ -26,7 +25,8 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::support::Answer;
-use crate::support::cluster::{Started, python, until};
+use crate::support::cluster::{Started, until};
+use crate::support::manifests;
 use crate::support::pki::Pki;
 
 /// An injector with a certificate from files.
@@ -140,37 +140,23 @@ fn review(object: &Value) -> Value {
     })
 }
 
-/// The pod with the patch, by Python's jsonpatch, and what kubernetes-validate says of it.
-fn patched(pod: &Value, response: &Value) -> Value {
+/// The patch of a response.
+fn patch(response: &Value) -> Value {
     assert_eq!(response["patchType"], "JSONPatch", "{response}");
-    let patch = STANDARD
-        .decode(response["patch"].as_str().unwrap())
-        .unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("pod.json"), pod.to_string()).unwrap();
-    std::fs::write(folder.path().join("patch.json"), patch).unwrap();
-    let run = |program: &Path, arguments: &[&str]| {
-        let mut command = Command::new(program);
-        let command = command
-            .args(arguments)
-            .current_dir(&folder)
-            .stdin(Stdio::null());
-        let output = command.output();
-        let output =
-            output.unwrap_or_else(|error| panic!("{}: {error}; run make deps", program.display()));
-        assert!(output.status.success(), "{output:?}");
-        output.stdout
-    };
-    let bin = python().parent().unwrap().to_owned();
-    let whole = run(&bin.join("jsonpatch"), &["pod.json", "patch.json"]);
-    let whole: Value = serde_json::from_slice(&whole).unwrap();
+    let patch = STANDARD.decode(response["patch"].as_str().unwrap());
+    serde_json::from_slice(&patch.unwrap()).unwrap()
+}
+
+/// The pod with the patch, by Python's jsonpatch, which the schemas of Kubernetes must take.
+fn patched(pod: &Value, response: &Value) -> Value {
+    let lines = manifests::patched(&[(pod.clone(), patch(response))]);
+    let whole: Value = serde_json::from_str(&lines[0]).unwrap();
     // The API server makes names behind the webhooks, and before it validates.
     let mut named = whole.clone();
     named["metadata"]["name"] = json!("shop-x7f2p");
-    std::fs::write(folder.path().join("whole.json"), named.to_string()).unwrap();
-    run(
-        &bin.join("kubernetes-validate"),
-        &["--strict", "-k", "1.30", "whole.json"],
+    assert_eq!(
+        manifests::invalid(&named.to_string(), "1.30"),
+        Vec::<String>::new()
     );
     whole
 }
@@ -203,6 +189,42 @@ async fn a_pod_that_asks_gets_a_patch_that_makes_a_valid_pod() {
         (world.count("injected"), world.count("unasked")),
         (2.0, 2.0)
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_webhook_does_to_every_pod_of_the_corpus_what_the_command_does() {
+    let world = World::new().await;
+    let mut session = world.session().await;
+    let (mut injected, mut left) = (Vec::new(), 0);
+    let mut expected = Vec::new();
+    for given in manifests::pods() {
+        let response = session.ask(&review(&given)).await;
+        match kube::inject(&given, &Defaults::default()) {
+            Outcome::Injected { pod, warnings, .. } => {
+                let said = response["warnings"].as_array().map_or(0, Vec::len);
+                assert_eq!(said, warnings.len(), "{response}");
+                injected.push((given, patch(&response)));
+                expected.push(pod.to_string());
+            }
+            Outcome::Unasked(_) => assert_eq!(response.get("warnings"), None, "{response}"),
+            Outcome::Refused(lines) => {
+                left += 1;
+                assert_eq!(response.get("patch"), None);
+                let said = response["warnings"].as_array().unwrap();
+                for (said, line) in said.iter().zip(&lines) {
+                    let text = format!("countersign: not injected: {line}");
+                    assert_eq!(said.as_str().unwrap(), text);
+                }
+                assert_eq!(said.len(), lines.len());
+            }
+        }
+    }
+    assert!(
+        injected.len() > 10 && left > 0,
+        "{} and {left}",
+        injected.len()
+    );
+    assert_eq!(manifests::patched(&injected), expected);
 }
 
 #[tokio::test(flavor = "multi_thread")]

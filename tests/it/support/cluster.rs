@@ -19,6 +19,7 @@ use countersign::net::drain;
 use countersign::telemetry::Metrics;
 use serde_json::{Value, json};
 
+use super::clients::venv_python;
 use super::pki::Pki;
 use super::process::{PATIENCE, command, text};
 
@@ -30,13 +31,6 @@ pub const WEBHOOK: &str =
     "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/countersign";
 pub const ENDPOINTS: &str = "/api/v1/namespaces/countersign/endpoints";
 const TOKEN: &str = "the-first-token";
-
-/// The venv's Python, with what `scripts/test-deps.sh` put there.
-pub fn python() -> PathBuf {
-    let python = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(".testbed/venv/bin/python3");
-    assert!(python.exists(), "{}: run make deps", python.display());
-    python
-}
 
 /// An API server; ended when dropped.
 pub struct Cluster {
@@ -77,7 +71,7 @@ impl Cluster {
     /// Starts it, with what it knew before.
     pub fn start(&mut self) {
         let tool = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/tools/api_server.py");
-        let mut child = Command::new(python())
+        let mut child = Command::new(venv_python())
             .arg(tool)
             .arg(self.pki.folder.path())
             .arg(self.port.to_string())

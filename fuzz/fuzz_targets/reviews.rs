@@ -1,0 +1,4 @@
+//! See `countersign_fuzz::reviews`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| countersign_fuzz::reviews::check(data));
