@@ -141,9 +141,10 @@ impl Keeper {
         let mut pause = FIRST_PAUSE.min(self.config.interval);
         loop {
             let looking = async {
+                let now = self.clock.now();
                 match self.synchronize().await {
                     Ok(()) => {
-                        self.all_is_well();
+                        self.all_is_well(now);
                         pause = FIRST_PAUSE.min(self.config.interval);
                         sleep(self.config.interval).await;
                     }
@@ -317,8 +318,8 @@ impl Keeper {
         value
     }
 
-    fn all_is_well(&mut self) {
-        self.synced.set(seconds(self.clock.now()));
+    fn all_is_well(&mut self, at: SystemTime) {
+        self.synced.set(seconds(at));
         if self.told.take().is_some() {
             info!("Secret and webhook configuration are as they should be again");
         }

@@ -13,6 +13,7 @@ use crate::support::cluster::{
     Cluster, SECRET, SECRETS, Started, WEBHOOK, WEBHOOKS, empty_secret, until, webhook,
 };
 use crate::support::listener::Log;
+use crate::support::process::PATIENCE;
 use crate::support::raw::send;
 
 const DAY: Duration = Duration::from_hours(24);
@@ -71,9 +72,16 @@ async fn shown_at(cluster: &Cluster, started: &Started, clock: &Clock) -> Result
     Ok(text[begin..end].to_owned())
 }
 
-fn certificates(pem: &[u8]) -> usize {
-    let text = String::from_utf8(pem.to_vec()).unwrap();
-    text.matches("BEGIN CERTIFICATE").count()
+/// Waits until it shows that certificate, which it must do soon.
+async fn until_shown(cluster: &Cluster, started: &Started, clock: &Clock, expected: &str) {
+    let showing =
+        async { while shown_at(cluster, started, clock).await.as_deref() != Ok(expected) {} };
+    let soon = tokio::time::timeout(PATIENCE, showing).await;
+    soon.expect("it never shows what is in the Secret");
+}
+
+fn certificates(pem: &str) -> usize {
+    pem.matches("BEGIN CERTIFICATE").count()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -96,7 +104,7 @@ async fn a_new_cluster_gets_a_secret_and_a_bundle_that_vouches_for_what_is_shown
     );
     assert_eq!(cluster.bundle(), cluster.item("ca.crt"));
     let pem = shown(&cluster, &started).await.unwrap();
-    assert_eq!(pem.as_bytes(), cluster.item("tls.crt"));
+    assert_eq!(pem, cluster.item("tls.crt"));
     cluster.pki.write("leaf.pem", &pem);
     for name in [
         "injector",
@@ -148,7 +156,7 @@ async fn two_injectors_that_start_at_once_share_one_secret() {
     let kept = cluster.item("tls.crt");
     for started in [&one, &two] {
         let pem = shown(&cluster, started).await.unwrap();
-        assert_eq!(pem.as_bytes(), kept);
+        assert_eq!(pem, kept);
     }
     // And so they do when both find that it must be renewed.
     cluster.together("get secrets 2");
@@ -157,10 +165,7 @@ async fn two_injectors_that_start_at_once_share_one_secret() {
     cluster.together("");
     let renewed = cluster.item("tls.crt");
     for started in [&one, &two] {
-        let mut pem = String::new();
-        while pem.as_bytes() != renewed {
-            pem = shown_at(&cluster, started, &clock).await.unwrap();
-        }
+        until_shown(&cluster, started, &clock, &renewed).await;
     }
     assert_eq!(cluster.item("tls.crt"), renewed);
 }
@@ -251,7 +256,7 @@ async fn an_api_server_that_is_away_takes_nothing_away() {
     assert_eq!(shown(&cluster, &started).await.unwrap(), first);
     // It is asked again, with the token of the moment.
     clock.advance(61 * DAY);
-    until("renewed", || cluster.item("tls.crt") != first.as_bytes()).await;
+    until("renewed", || cluster.item("tls.crt") != first).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -299,7 +304,7 @@ async fn a_secret_of_somebody_else_is_never_touched() {
     cluster.put(SECRET, &secret);
     started.running.ready().await;
     until("written", || cluster.bundle() == cluster.item("ca.crt")).await;
-    assert_eq!(cluster.item("password"), b"hunter2");
+    assert_eq!(cluster.item("password"), "hunter2");
     assert_eq!(
         cluster.get(SECRET).unwrap()["metadata"]["labels"]["app"],
         "countersign"
@@ -316,24 +321,30 @@ async fn a_damaged_secret_is_mended_and_one_that_went_away_is_put_back() {
     started.running.ready().await;
     until("written", || cluster.bundle() == cluster.item("ca.crt")).await;
     let old = cluster.item("ca.crt");
-    // The CA's key is gone, or somebody takes it away to have another CA.
+    // The CA's key is gone, or somebody takes it away to have another CA; and the bundle cannot be written.
+    let first = shown(&cluster, &started).await.unwrap();
+    cluster.forbid("update mutatingwebhookconfigurations");
     let mut secret = cluster.get(SECRET).unwrap();
     secret["data"].as_object_mut().unwrap().remove("ca.key");
     secret["data"]["tls.key"] = json!(STANDARD.encode("damaged"));
     cluster.put(SECRET, &secret);
-    until("mended", || {
-        cluster.item("ca.crt") != old && cluster.bundle() == cluster.item("ca.crt")
-    })
-    .await;
+    let forbidden = "object=\"webhook\",result=\"forbidden\",verb=\"update\"";
+    let forbidden = format!("countersign_cluster_requests_total{{{forbidden}}}");
+    until("forbidden", || started.metric(&forbidden) > Some(1.0)).await;
     assert!(
         cluster.item("ca.crt").ends_with(&old),
         "replicas still show what the old one signed"
     );
+    assert!(cluster.item("tls.crt") != first);
+    assert_eq!(
+        shown(&cluster, &started).await.unwrap(),
+        first,
+        "nobody would believe the new one"
+    );
+    cluster.forbid("create secrets");
     let kept = cluster.item("tls.crt");
-    let mut last = shown(&cluster, &started).await.unwrap();
-    while last.as_bytes() != kept {
-        last = shown(&cluster, &started).await.unwrap();
-    }
+    until_shown(&cluster, &started, &Clock::system(), &kept).await;
+    assert_eq!(cluster.bundle(), cluster.item("ca.crt"));
     cluster.forbid("");
     cluster.delete(SECRET);
     until("put back", || cluster.get(SECRET).is_some()).await;
@@ -347,8 +358,8 @@ async fn what_the_service_account_may_not_do_is_told_and_no_log_has_a_key_or_a_t
     let cluster = Cluster::new();
     let started = cluster.injector(&now()).await;
     started.running.ready().await;
-    let key = String::from_utf8(cluster.item("tls.key")).unwrap();
-    let others = String::from_utf8(cluster.item("ca.key")).unwrap();
+    let key = cluster.item("tls.key");
+    let others = cluster.item("ca.key");
     for (verb, object) in [("get", "secrets"), ("get", "mutatingwebhookconfigurations")] {
         cluster.forbid(&format!("{verb} {object}"));
         let told = || {

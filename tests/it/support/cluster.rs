@@ -155,18 +155,16 @@ impl Cluster {
     }
 
     /// An item of the Secret, decoded.
-    pub fn item(&self, name: &str) -> Vec<u8> {
+    pub fn item(&self, name: &str) -> String {
         let secret = self.get(SECRET).expect("there is no Secret");
-        STANDARD
-            .decode(secret["data"][name].as_str().unwrap())
-            .unwrap()
+        decoded(secret["data"][name].as_str().unwrap())
     }
 
     /// The bundle that is written into the configuration's first webhook.
-    pub fn bundle(&self) -> Vec<u8> {
+    pub fn bundle(&self) -> String {
         let value = self.get(WEBHOOK).unwrap();
         let bundle = value["webhooks"][0]["clientConfig"]["caBundle"].as_str();
-        STANDARD.decode(bundle.unwrap_or_default()).unwrap()
+        decoded(bundle.unwrap_or_default())
     }
 
     /// Leads the service to an injector.
@@ -263,6 +261,10 @@ impl Drop for Cluster {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+fn decoded(text: &str) -> String {
+    String::from_utf8(STANDARD.decode(text).unwrap()).unwrap()
 }
 
 /// A webhook configuration as a chart installs it.
