@@ -74,6 +74,7 @@ mod the_injector_answers;
 mod the_injectors_certificate;
 mod the_local_ca;
 mod the_sandbox_calls;
+mod the_unit_is_tight;
 mod the_way_out;
 mod the_world_changes;
 mod through_a_proxy;
