@@ -69,6 +69,7 @@ mod storms_pass;
 mod support;
 mod the_binary_serves;
 mod the_ca_is_kept;
+mod the_composed_service_starts;
 mod the_ingress_certificate;
 mod the_injector_answers;
 mod the_injectors_certificate;
