@@ -20,10 +20,9 @@ pub(super) fn show(config: &Config, metrics: &Metrics) {
         ("admin", config.admin.is_some()),
     ];
     for (name, _) in listeners.iter().filter(|(_, is_there)| *is_there) {
-        metrics
-            .connections_full
-            .with_label_values(&[*name])
-            .inc_by(0);
+        for counter in [&metrics.connections_full, &metrics.unfinished_heads] {
+            counter.with_label_values(&[*name]).inc_by(0);
+        }
     }
     if let Some(egress) = &config.egress {
         let routes = egress.routes.routes.iter().map(|route| route.name.as_str());

@@ -11,9 +11,9 @@ use hyper::body::{Body as _, Incoming};
 use hyper::upgrade;
 
 use super::arrival::{Arrival, Next};
-use super::route::{UNMATCHED, Way};
+use super::route::Way;
 use super::{Config, Egress, Tunnels};
-use crate::exchange::{Code, Exchange, Fault, Verdict};
+use crate::exchange::{Code, Exchange, Fault, UNMATCHED, Verdict};
 use crate::http::body::{Body, full};
 use crate::upstream::Host;
 use crate::upstream::origin::split;

@@ -16,8 +16,6 @@ use crate::exchange::{Code, Fault, Policy};
 use crate::upstream::origin::asked;
 use crate::upstream::{Host, HostPattern, Origin};
 
-/// The name of the route in metrics for what is forwarded.
-pub const UNMATCHED: &str = "unmatched";
 /// The port of plain HTTP.
 pub const HTTP: u16 = 80;
 /// The port of HTTP behind TLS.

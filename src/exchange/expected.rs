@@ -5,7 +5,7 @@
 //! signatures: there are many such codes, and no alert asks for them. Called by `app` at the start and
 //! when a reload brings routes.
 
-use super::{Blame, Code, Delivery, Direction, NO_ROUTE, Verdict, is_verification};
+use super::{Blame, Code, Delivery, Direction, NO_ROUTE, UNMATCHED, Verdict, is_verification};
 use crate::telemetry::Metrics;
 use Delivery::{NotSent, Unknown};
 
@@ -43,8 +43,9 @@ const INGRESS: &[(Code, &[Delivery])] = &[
     (Code::ResponseTooLarge, &[Unknown]),
 ];
 
-/// What may happen to a request before its route is known.
-const BEFORE_ROUTES: &[Code] = &[Code::LoopDetected, Code::Overloaded, Code::ShuttingDown];
+/// What may happen to a request before its route is known, or without one: a CONNECT to anywhere may lead
+/// back, or find no place.
+const WITHOUT_ROUTE: &[Code] = &[Code::LoopDetected, Code::Overloaded, Code::ShuttingDown];
 
 /// Shows what can go wrong on these routes of a direction, and what its signatures can turn out to be.
 pub fn show<'a>(
@@ -63,7 +64,10 @@ pub fn show<'a>(
             metrics.faults.with_label_values(&labels).inc_by(0);
         }
     };
+    let _shown = metrics.overhead.with_label_values(&[direction.as_str()]);
     for route in routes {
+        let labels = [direction.as_str(), route];
+        let _shown = metrics.exchange_duration.with_label_values(&labels);
         for verdict in [Verdict::Verified, Verdict::Failed] {
             show_outcome(direction, route, verdict.as_str(), metrics);
         }
@@ -71,8 +75,11 @@ pub fn show<'a>(
             show_one(route, *code, deliveries);
         }
     }
-    for code in BEFORE_ROUTES {
-        show_one(NO_ROUTE, *code, &[NotSent]);
+    let elsewhere = (direction == Direction::Egress).then_some(UNMATCHED);
+    for route in [NO_ROUTE].into_iter().chain(elsewhere) {
+        for code in WITHOUT_ROUTE {
+            show_one(route, *code, &[NotSent]);
+        }
     }
     for result in results(direction) {
         let labels = [direction.as_str(), result];

@@ -84,6 +84,8 @@ impl Default for Ids {
 
 /// What stands for a route that was not found, or not looked for.
 const NO_ROUTE: &str = "none";
+/// What stands for the route of requests to hosts that no route names.
+pub const UNMATCHED: &str = "unmatched";
 /// How much of a path the log shows, in characters: strangers choose it.
 const LONGEST_PATH: usize = 512;
 
