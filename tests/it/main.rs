@@ -22,6 +22,7 @@
 
 mod a_cluster_injects;
 mod a_thief_finds_little;
+mod alerts_are_true;
 mod alerts_see_the_first_failure;
 mod annotations_are_checked;
 mod annotations_are_documented;
@@ -41,6 +42,8 @@ mod clear_requests_pass;
 mod client_certificates_are_checked;
 mod clients_need_no_change;
 mod drains_in_order;
+#[cfg(feature = "pkcs11")]
+mod every_query_finds_data;
 mod https_clients_need_no_change;
 mod identities_are_chosen;
 mod keys_are_reloaded;
@@ -70,6 +73,7 @@ mod support;
 mod the_binary_serves;
 mod the_ca_is_kept;
 mod the_composed_service_starts;
+mod the_dashboard_is_sound;
 mod the_ingress_certificate;
 mod the_injector_answers;
 mod the_injectors_certificate;

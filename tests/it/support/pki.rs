@@ -83,6 +83,14 @@ impl Pki {
         self.leaf_with(name, ca, P256);
     }
 
+    /// The same that ends in some days.
+    pub fn leaf_ending(&self, name: &str, ca: &str, days: u32) {
+        self.key(name, P256);
+        let signer = signed_by(ca);
+        let signer = signer.each_ref().map(|part| &**part);
+        self.issue_for(days, name, LEAF, &signer);
+    }
+
     /// The same with another kind of key.
     pub fn leaf_with(&self, name: &str, ca: &str, algorithm: &[&str]) {
         self.key(name, algorithm);
@@ -96,13 +104,18 @@ impl Pki {
     }
 
     fn issue(&self, name: &str, extensions: &str, signer: &[&str]) {
+        self.issue_for(30, name, extensions, signer);
+    }
+
+    fn issue_for(&self, days: u32, name: &str, extensions: &str, signer: &[&str]) {
         let (key, request) = (format!("{name}.key"), format!("{name}.csr"));
         let (subject, out) = (format!("/CN={name}"), format!("{name}.pem"));
         self.write("extensions", extensions);
         self.write("request.cnf", "[req]\ndistinguished_name=dn\n[dn]\n");
         let line = ["req", "-new", "-config", "request.cnf", "-key", &key];
         self.openssl(&[&line[..], &["-subj", &subject, "-out", &request]].concat());
-        let line = ["x509", "-req", "-in", &request, "-days", "30"];
+        let days = days.to_string();
+        let line = ["x509", "-req", "-in", &request, "-days", &days];
         let files = ["-extfile", "extensions", "-out", &out];
         self.openssl(&[&line[..], &files, signer].concat());
     }

@@ -1,0 +1,162 @@
+//! A real Prometheus scrapes real sidecars to which everything happens: every query of the dashboard, every
+//! alert and every recording rule finds what it asks for, or is known not to.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::Write;
+use std::process::{Command, Stdio};
+use std::time::{Instant, UNIX_EPOCH};
+
+use countersign::clock::Clock;
+
+use crate::keys_in_tokens::runtime_of;
+use crate::support::fleet::Fleet;
+use crate::support::monitoring::{Query, metrics_in, queries};
+use crate::support::process::PATIENCE;
+use crate::support::prometheus::{Prometheus, deployed};
+use crate::support::softhsm::alone;
+
+/// What finds nothing here, and the test in `countersign-rules.test.yaml` that shows it would.
+const PROVED_ELSEWHERE: &[(&str, &str)] = &[
+    (
+        "CountersignLocalCaEnds",
+        "the local CA ends: 30 days and 3 days",
+    ),
+    (
+        "CountersignAbsent",
+        "when no sidecar is seen for ten minutes somebody is woken",
+    ),
+    (
+        "CountersignRestarts",
+        "three starts within an hour are worth a look, two are not",
+    ),
+    ("CountersignInjectionsFail", INJECTIONS),
+    ("CountersignInjectionsRefused", INJECTIONS),
+    ("Reviews by result", INJECTIONS),
+    ("Failed or refused, 1 h", INJECTIONS),
+    (
+        "Its certificate ends in",
+        "certificates end: 14 days and 2 days",
+    ),
+];
+const INJECTIONS: &str = "injections that fail wake somebody, those that are refused do not";
+/// Metrics of the injector alone.
+const OF_THE_INJECTOR: [&str; 1] = ["countersign_injections_total"];
+
+fn now() -> u64 {
+    let since = Clock::system().now().duration_since(UNIX_EPOCH);
+    since.unwrap().as_secs() + 1
+}
+
+/// Whether an expression finds anything, now or on the next full five minutes: what looks back in steps
+/// of minutes may find no step in the few seconds there were.
+async fn finds_data(prometheus: &Prometheus, query: &Query) -> bool {
+    let now = now();
+    for time in [now, now.next_multiple_of(300)] {
+        if !prometheus.numbers(&query.expression, time).await.is_empty() {
+            return true;
+        }
+    }
+    false
+}
+
+/// The title or name of who asks.
+fn name(query: &Query) -> &str {
+    let title = query.place.split(", ").skip(1).collect::<Vec<_>>();
+    if title.is_empty() {
+        return &query.place;
+    }
+    let start = query.place.find(", ").unwrap() + 2;
+    let end = query.place.rfind(": ").unwrap();
+    &query.place[start..end]
+}
+
+fn is_proved_elsewhere(query: &Query) -> bool {
+    PROVED_ELSEWHERE.iter().any(|(one, _)| *one == name(query))
+}
+
+/// Asks again and again until there is nothing left to be found; Prometheus may not have seen all yet.
+async fn search(prometheus: &Prometheus, queries: &[Query]) {
+    let mut left: Vec<_> = queries
+        .iter()
+        .filter(|query| !is_proved_elsewhere(query))
+        .collect();
+    let start = Instant::now();
+    while !left.is_empty() {
+        let places: Vec<_> = left.iter().map(|query| &query.place).collect();
+        assert!(start.elapsed() < PATIENCE, "no data: {places:#?}");
+        let mut still = Vec::new();
+        for query in left {
+            if !finds_data(prometheus, query).await {
+                still.push(query);
+            }
+        }
+        left = still;
+    }
+}
+
+/// `promtool check metrics`: names, units and help as Prometheus wants them.
+fn check(metrics: &str) {
+    let mut promtool = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|error| panic!("promtool: {error}; run make deps"));
+    let mut input = promtool.stdin.take().unwrap();
+    input.write_all(metrics.as_bytes()).unwrap();
+    drop(input);
+    let output = promtool.wait_with_output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+}
+
+/// No metric is asked for that no sidecar has.
+fn all_are_there(metrics: &[String], queries: &[Query]) {
+    let types = metrics.iter().flat_map(|text| text.lines());
+    let types = types.filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
+    let there: BTreeSet<_> = types.map(str::to_owned).collect();
+    let asked: BTreeSet<_> = queries
+        .iter()
+        .flat_map(|query| metrics_in(&query.expression))
+        .collect();
+    assert!(asked.len() > 35, "{asked:?}");
+    let missing: Vec<_> = asked.difference(&there).collect();
+    assert_eq!(missing, OF_THE_INJECTOR);
+}
+
+#[test]
+fn every_query_finds_data_or_is_proved_by_a_rule_test() {
+    alone(|tokens| {
+        runtime_of(tokio::runtime::Builder::new_multi_thread()).block_on(async {
+            let queries = queries();
+            let tests =
+                fs::read_to_string(deployed("prometheus/countersign-rules.test.yaml")).unwrap();
+            for (one, test) in PROVED_ELSEWHERE {
+                let asked = queries.iter().any(|query| name(query) == *one);
+                assert!(asked, "nobody asks for {one}");
+                let test = format!("- name: '{}'\n", test.replace('\'', "''"));
+                assert!(tests.contains(&test), "no test is called {test}");
+            }
+            let mut fleet = Fleet::start(tokens).await;
+            let prometheus = Prometheus::start(&fleet.targets()).await;
+            // Counters that begin to count before they were seen have not risen.
+            let start = Instant::now();
+            while prometheus.numbers("up == 1", now()).await.len() < fleet.targets().len() {
+                assert!(start.elapsed() < PATIENCE, "{}", prometheus.log());
+                tokio::task::yield_now().await;
+            }
+            fleet.live(tokens).await;
+            search(&prometheus, &queries).await;
+            for query in queries.iter().filter(|query| is_proved_elsewhere(query)) {
+                let found = finds_data(&prometheus, query).await;
+                assert!(!found, "{} is proved here", query.place);
+            }
+            let metrics = fleet.metrics().await;
+            for text in &metrics {
+                check(text);
+            }
+            all_are_there(&metrics, &queries);
+        });
+    });
+}
