@@ -7,8 +7,7 @@ use std::path::Path;
 
 use countersign::exchange::{Blame, Code, Verdict};
 
-use crate::support::monitoring::{Rule, rules};
-use crate::support::prometheus::{config, deployed, promtool};
+use crate::support::monitoring::{Rule, config, deployed, metrics_in, promtool, rules};
 
 const RULES: &str = "countersign-rules.yaml";
 const TESTS: &str = "countersign-rules.test.yaml";
@@ -127,7 +126,7 @@ fn the_error_budget_counts_every_outcome_by_who_is_to_blame() {
 fn every_metric_of_the_rules_stands_in_the_documentation() {
     let page = document("docs/OPERATIONS.md");
     for rule in rules() {
-        for metric in crate::support::monitoring::metrics_in(&rule.expression) {
+        for metric in metrics_in(&rule.expression) {
             let told = page.contains(&format!("`{metric}`")) || metric.starts_with("process_");
             assert!(told, "{metric}");
         }

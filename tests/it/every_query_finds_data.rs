@@ -11,9 +11,9 @@ use countersign::clock::Clock;
 
 use crate::keys_in_tokens::runtime_of;
 use crate::support::fleet::Fleet;
-use crate::support::monitoring::{Query, metrics_in, queries};
+use crate::support::monitoring::{dashboard, deployed, metrics_in, panels, rules};
 use crate::support::process::PATIENCE;
-use crate::support::prometheus::{Prometheus, deployed};
+use crate::support::prometheus::Prometheus;
 use crate::support::softhsm::alone;
 
 /// What finds nothing here, and the test in `countersign-rules.test.yaml` that shows it would.
@@ -42,6 +42,47 @@ const PROVED_ELSEWHERE: &[(&str, &str)] = &[
 const INJECTIONS: &str = "injections that fail wake somebody, those that are refused do not";
 /// Metrics of the injector alone.
 const OF_THE_INJECTOR: [&str; 1] = ["countersign_injections_total"];
+
+/// An expression, and where it stands.
+struct Query {
+    place: String,
+    expression: String,
+}
+
+/// Every expression of rules and panels, as Grafana would send it with all of everything chosen.
+fn queries() -> Vec<Query> {
+    let mut queries: Vec<_> = rules()
+        .into_iter()
+        .map(|rule| Query {
+            place: rule.name,
+            expression: rule.expression,
+        })
+        .collect();
+    let dashboard = dashboard();
+    for panel in panels(&dashboard) {
+        let (title, kind) = (panel["title"].as_str().unwrap(), &panel["type"]);
+        let targets = panel["targets"].as_array();
+        assert!(targets.is_some() || kind == "row", "{title} asks nothing");
+        for target in targets.into_iter().flatten() {
+            queries.push(Query {
+                place: format!("{}, {title}: {}", panel["id"], target["refId"]),
+                expression: chosen(target["expr"].as_str().unwrap()),
+            });
+        }
+    }
+    queries
+}
+
+/// A panel's expression with its variables filled in.
+fn chosen(expression: &str) -> String {
+    let filled = expression
+        .replace("$__rate_interval", "5m")
+        .replace("$namespace", ".*")
+        .replace("$pod", ".*")
+        .replace("$route", ".*");
+    assert!(!filled.contains('$'), "an unknown variable: {expression}");
+    filled
+}
 
 fn now() -> u64 {
     let since = Clock::system().now().duration_since(UNIX_EPOCH);

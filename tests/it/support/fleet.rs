@@ -14,9 +14,9 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::daemon::closed_port;
 use super::inbound::{Message, NOTIFY, SUCCESS};
+use super::monitoring::Target;
 use super::pki::Pki;
 use super::process::{PATIENCE, Sidecar, text};
-use super::prometheus::Target;
 use super::raw::{RawGateway, connect, post, send};
 use super::softhsm::{Server, TOKEN, Tokens, client};
 use super::world::{self, CLIENT_ID, Files, PAY, payment};

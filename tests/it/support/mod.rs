@@ -17,6 +17,7 @@ pub mod netns;
 pub mod partner;
 pub mod pki;
 pub mod process;
+#[cfg(feature = "pkcs11")]
 pub mod prometheus;
 pub mod raw;
 pub mod redirected;

@@ -1,17 +1,64 @@
-//! What `deploy/` says of monitoring, read for tests: the rules, the dashboard, and the queries in both.
+//! What `deploy/` says of monitoring, read for tests: the rules, the dashboard, what both name; and promtool.
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use saphyr::{LoadableYamlNode, Yaml};
 use serde_json::Value;
 
-use super::prometheus::deployed;
+use super::process::text;
 
-/// An expression, and where it stands.
-pub struct Query {
-    pub place: String,
-    pub expression: String,
+/// A file below `deploy/`.
+pub fn deployed(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("deploy")
+        .join(name)
+}
+
+/// Runs promtool in the folder of the rules; it must find nothing.
+pub fn promtool(arguments: &[&str]) {
+    let output = Command::new("promtool")
+        .args(arguments)
+        .current_dir(deployed("prometheus"))
+        .stdin(Stdio::null())
+        .output()
+        .unwrap_or_else(|error| panic!("promtool: {error}; run make deps"));
+    let said = [output.stdout, output.stderr].concat();
+    let said = String::from_utf8_lossy(&said);
+    assert!(output.status.success(), "{arguments:?}: {said}");
+}
+
+/// What is scraped: a sidecar's admin port, and the labels a cluster would give it.
+pub struct Target {
+    pub admin: SocketAddr,
+    pub namespace: &'static str,
+    pub pod: &'static str,
+}
+
+/// The configuration of a Prometheus with these targets and Countersign's rules.
+pub fn config(targets: &[Target]) -> String {
+    let mut config = format!(
+        "global: {{ scrape_interval: 200ms, scrape_timeout: 200ms, evaluation_interval: 200ms }}\n\
+         rule_files: [{}]\nscrape_configs:\n  - job_name: countersign\n    static_configs:\n",
+        text(&deployed("prometheus/countersign-rules.yaml"))
+    );
+    for Target {
+        admin,
+        namespace,
+        pod,
+    } in targets
+    {
+        writeln!(
+            config,
+            "      - {{ targets: [\"{admin}\"], labels: {{ namespace: {namespace}, pod: {pod} }} }}"
+        )
+        .unwrap();
+    }
+    config
 }
 
 /// A rule.
@@ -61,41 +108,6 @@ pub fn panels(dashboard: &Value) -> Vec<&Value> {
         all.extend(panel["panels"].as_array().into_iter().flatten());
     }
     all
-}
-
-/// Every expression of rules and panels, as Grafana would send it with all of everything chosen.
-pub fn queries() -> Vec<Query> {
-    let mut queries: Vec<_> = rules()
-        .into_iter()
-        .map(|rule| Query {
-            place: rule.name,
-            expression: rule.expression,
-        })
-        .collect();
-    let dashboard = dashboard();
-    for panel in panels(&dashboard) {
-        let (title, kind) = (panel["title"].as_str().unwrap(), &panel["type"]);
-        let targets = panel["targets"].as_array();
-        assert!(targets.is_some() || kind == "row", "{title} asks nothing");
-        for target in targets.into_iter().flatten() {
-            queries.push(Query {
-                place: format!("{}, {title}: {}", panel["id"], target["refId"]),
-                expression: chosen(target["expr"].as_str().unwrap()),
-            });
-        }
-    }
-    queries
-}
-
-/// A panel's expression with its variables filled in.
-fn chosen(expression: &str) -> String {
-    let filled = expression
-        .replace("$__rate_interval", "5m")
-        .replace("$namespace", ".*")
-        .replace("$pod", ".*")
-        .replace("$route", ".*");
-    assert!(!filled.contains('$'), "an unknown variable: {expression}");
-    filled
 }
 
 /// The metrics of a sidecar that an expression names: what bears the name of a recording rule or stands

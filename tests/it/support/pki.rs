@@ -84,6 +84,7 @@ impl Pki {
     }
 
     /// The same that ends in some days.
+    #[cfg(feature = "pkcs11")]
     pub fn leaf_ending(&self, name: &str, ca: &str, days: u32) {
         self.key(name, P256);
         let signer = signed_by(ca);

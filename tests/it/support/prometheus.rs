@@ -1,9 +1,7 @@
-//! A real Prometheus that scrapes what a test gives it, and promtool.
+//! A real Prometheus that scrapes what a test gives it, in a folder of its own, ended with the test.
 
-use std::fmt::Write as _;
 use std::fs;
 use std::net::{SocketAddr, TcpStream};
-use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
@@ -11,57 +9,9 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::daemon::closed_port;
-use super::process::{PATIENCE, text};
+use super::monitoring::{Target, config};
+use super::process::PATIENCE;
 use super::raw::send;
-
-/// A file below `deploy/`.
-pub fn deployed(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("deploy")
-        .join(name)
-}
-
-/// Runs promtool in the folder of the rules; it must find nothing.
-pub fn promtool(arguments: &[&str]) {
-    let output = Command::new("promtool")
-        .args(arguments)
-        .current_dir(deployed("prometheus"))
-        .stdin(Stdio::null())
-        .output()
-        .unwrap_or_else(|error| panic!("promtool: {error}; run make deps"));
-    let said = [output.stdout, output.stderr].concat();
-    let said = String::from_utf8_lossy(&said);
-    assert!(output.status.success(), "{arguments:?}: {said}");
-}
-
-/// What is scraped: a sidecar's admin port, and the labels a cluster would give it.
-pub struct Target {
-    pub admin: SocketAddr,
-    pub namespace: &'static str,
-    pub pod: &'static str,
-}
-
-/// The configuration of a Prometheus with these targets and Countersign's rules.
-pub fn config(targets: &[Target]) -> String {
-    let mut config = format!(
-        "global: {{ scrape_interval: 200ms, scrape_timeout: 200ms, evaluation_interval: 200ms }}\n\
-         rule_files: [{}]\nscrape_configs:\n  - job_name: countersign\n    static_configs:\n",
-        text(&deployed("prometheus/countersign-rules.yaml"))
-    );
-    for Target {
-        admin,
-        namespace,
-        pod,
-    } in targets
-    {
-        writeln!(
-            config,
-            "      - {{ targets: [\"{admin}\"], labels: {{ namespace: {namespace}, pod: {pod} }} }}"
-        )
-        .unwrap();
-    }
-    config
-}
 
 /// A running Prometheus; killed when dropped.
 pub struct Prometheus {
