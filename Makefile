@@ -2,9 +2,9 @@
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: test deps lint unit fuzz build soak
+.PHONY: test deps lint image unit fuzz build soak sbom release
 
-test: deps lint unit fuzz
+test: deps lint image unit fuzz
 
 # Installs what the tests need and is not there yet; fast when nothing is missing.
 deps:
@@ -19,6 +19,11 @@ lint:
 	.testbed/bin/cargo-deny --log-level error check bans licenses sources
 	cargo check --locked -p countersign-protocol --no-default-features
 	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked
+
+# The images that `unit` runs in a pod, without a network: target/image/static.tar and redirect.tar.
+image:
+	scripts/image.sh static
+	scripts/image.sh redirect
 
 unit:
 	cargo test --workspace --locked

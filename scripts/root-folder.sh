@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes a folder that can be the root of a container without a distribution: root-folder.sh FOLDER PROGRAM...
-# It holds each program, the libraries it is linked with and the loader, where they are on this machine.
+# It holds each program (or library, by its path), the libraries it is linked with and the loader, where they are on this machine.
 # What a program opens by itself while it runs is not among them. Used by deploy/Dockerfile, by
 # scripts/image.sh and by the tests, all of which want the same of different machines.
 set -euo pipefail
@@ -16,10 +16,13 @@ add() {
 }
 
 for program; do
-    path=$(PATH=$PATH:/usr/sbin:/sbin command -v "$program") || {
+    path=$program
+    [[ $program == */* ]] || path=$(PATH=$PATH:/usr/sbin:/sbin command -v "$program") || {
         echo "root-folder.sh: no $program here" >&2
         exit 1
     }
     add "$path"
-    ldd "$path" | grep -o '/[^ ]*' | while read -r library; do add "$library"; done
+    # A static one has none, and ldd says so by failing.
+    libraries=$(ldd "$path" 2>/dev/null | grep -o '/[^ ]*') || continue
+    for library in $libraries; do add "$library"; done
 done

@@ -21,6 +21,7 @@
 )]
 
 mod a_cluster_injects;
+mod a_pod_serves;
 mod a_thief_finds_little;
 mod alerts_are_true;
 mod alerts_see_the_first_failure;
@@ -46,6 +47,7 @@ mod drains_in_order;
 mod every_query_finds_data;
 mod https_clients_need_no_change;
 mod identities_are_chosen;
+mod images_are_small_and_bare;
 mod keys_are_reloaded;
 mod keys_come_from_anywhere;
 #[cfg(feature = "pkcs11")]

@@ -8,6 +8,7 @@ pub mod faulty;
 #[cfg(feature = "pkcs11")]
 pub mod fleet;
 pub mod inbound;
+pub mod kubelet;
 pub mod lanes;
 pub mod listener;
 pub mod malformed;

@@ -32,7 +32,7 @@ pub struct Town {
 }
 
 /// Serves until it is dropped.
-struct Server(Child);
+pub struct Server(Child);
 
 impl Drop for Server {
     fn drop(&mut self) {
@@ -55,10 +55,10 @@ impl Town {
         gateway
             .args(["sandbox", "--listen", "[::]:443", "--folder"])
             .arg(path("gateway"));
-        let gateway = serve(gateway, "the simulated gateway listens");
+        let gateway = serve(&mut gateway, "the simulated gateway listens");
         let mut others = network.outside("/usr/bin/python3");
         others.args(["-c", include_str!("outside.py")]);
-        let others = serve(others, "ready");
+        let others = serve(&mut others, "ready");
         for name in ["partner.pem", "alipayplus.pub.pem", "ca.pem"] {
             fs::copy(path("gateway").join(name), path(name)).unwrap();
         }
@@ -126,7 +126,7 @@ impl Town {
 }
 
 /// Starts a server and waits for the line that says it serves.
-fn serve(mut command: Command, ready: &str) -> Server {
+pub fn serve(command: &mut Command, ready: &str) -> Server {
     let mut child = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
