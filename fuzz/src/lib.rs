@@ -8,6 +8,7 @@ pub mod config;
 pub mod header;
 pub mod hosts;
 pub mod keys;
+pub mod manifests;
 pub mod opening;
 mod reference;
 pub mod requests;
