@@ -1,7 +1,6 @@
-//! What is in the images, as they would be pushed: read from the archives that `make image` writes. And the
-//! dynamic one, with a token, on a root assembled of this machine's files in place of Debian's image.
+//! What is in the images, as they would be pushed: read from the archives that `make image` writes.
 //!
-//! Whether they serve is held by `a_pod_serves`.
+//! Whether they serve is held by `a_pod_serves` and `a_container_signs_with_a_token`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,8 +9,8 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::support::kubelet::{made, repository};
 use crate::support::netns::succeed;
+use crate::support::podman::{made, repository};
 use crate::support::process::text;
 
 /// What an image may have, all its files together: what the README promises.

@@ -21,6 +21,8 @@
 )]
 
 mod a_cluster_injects;
+#[cfg(feature = "pkcs11")]
+mod a_container_signs_with_a_token;
 mod a_pod_serves;
 mod a_thief_finds_little;
 mod alerts_are_true;
@@ -83,6 +85,7 @@ mod the_injectors_certificate;
 mod the_local_ca;
 mod the_sandbox_calls;
 mod the_unit_is_tight;
+mod the_sbom_names_what_is_linked;
 mod the_way_out;
 mod the_world_changes;
 mod through_a_proxy;

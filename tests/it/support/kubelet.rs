@@ -13,9 +13,9 @@ use std::process::{Command, Output};
 use std::time::Instant;
 
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
 use super::netns::{Namespace, succeed};
+use super::podman::{Podman, made, root_folder};
 use super::process::{PATIENCE, countersign, text};
 use super::town::{GATEWAY, Server, serve};
 
@@ -28,7 +28,7 @@ const MODULES: &str = "/usr/lib/python3.11";
 /// See the file's head.
 pub struct Kubelet {
     pub network: Namespace,
-    folder: TempDir,
+    podman: Podman,
     pod: Value,
     _servers: Vec<Server>,
 }
@@ -37,12 +37,12 @@ impl Kubelet {
     /// A pod of the legacy app with these annotations, injected, made, and not started.
     pub fn new(label: &str, annotations: &[(&str, &str)]) -> Self {
         let network = Namespace::new(label);
-        let folder = tempfile::tempdir().unwrap();
-        let servers = outside(&network, folder.path());
-        let pod = injected(&folder.path().join("manifest.json"), annotations);
+        let podman = Podman::inside(&network);
+        let servers = outside(&network, &podman);
+        let pod = injected(&podman.path("manifest.json"), annotations);
         let kubelet = Self {
             network,
-            folder,
+            podman,
             pod,
             _servers: servers,
         };
@@ -51,62 +51,39 @@ impl Kubelet {
         kubelet
     }
 
-    /// Podman's settings, its network, and the images.
+    /// The network of the pod, and the images.
     fn settle(&self) {
-        // More open files than root may have are refused, and so is a journal where there is none.
-        let files = succeed(Command::new("sh").args(["-c", "ulimit -Hn"]));
-        let files = files.trim();
-        let networks = self.path("networks");
-        let config = format!(
-            "[containers]\ndefault_ulimits = [\"nofile={files}:{files}\", \"nproc=4096:4096\"]\n\
-             dns_servers = [\"192.0.2.1\"]\n\
-             [engine]\nruntime = \"runc\"\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"file\"\n\
-             [network]\nnetwork_backend = \"netavark\"\nnetwork_config_dir = \"{}\"\n",
-            networks.display()
-        );
-        fs::create_dir(networks).unwrap();
-        fs::write(self.path("containers.conf"), config).unwrap();
-        self.podman(&["network", "create", "--disable-dns", self.network.name()]);
+        self.run(&["network", "create", "--disable-dns", self.network.name()]);
         for image in ["static.tar", "redirect.tar"] {
-            self.podman(&["load", "--quiet", "--input", text(&made(image))]);
+            self.run(&["load", "--quiet", "--input", text(&made(image))]);
         }
-        let root = self.path("app");
-        succeed(
-            Command::new(repository().join("scripts/root-folder.sh"))
-                .arg(&root)
-                .arg("/usr/bin/python3")
-                .args(["_ssl", "_hashlib"].map(|module| {
-                    format!("{MODULES}/lib-dynload/{module}.cpython-311-x86_64-linux-gnu.so")
-                })),
+        let root = self.podman.path("app");
+        let module = |name| format!("{MODULES}/lib-dynload/{name}.cpython-311-x86_64-linux-gnu.so");
+        root_folder(
+            &root,
+            &["/usr/bin/python3", &module("_ssl"), &module("_hashlib")],
         );
         let modules = root.join("usr/lib");
         succeed(Command::new("cp").args(["-a", MODULES]).arg(modules));
+        for unused in ["test", "config-3.11-x86_64-linux-gnu"] {
+            fs::remove_dir_all(root.join("usr/lib/python3.11").join(unused)).unwrap();
+        }
         fs::write(root.join("app.py"), APP).unwrap();
-        let archive = self.path("app.tar");
-        let leave_out = ["test", "config-3.11-x86_64-linux-gnu", "__pycache__"];
-        succeed(
-            Command::new("tar")
-                .args(leave_out.map(|name| format!("--exclude={name}")))
-                .arg("-cf")
-                .arg(&archive)
-                .arg("-C")
-                .args([&root, Path::new(".")]),
-        );
-        self.podman(&["import", "--quiet", text(&archive), APP_IMAGE]);
+        self.podman.import(&root, APP_IMAGE);
     }
 
     /// Makes the pod without starting it.
     fn make(&self) {
         let mut pod = self.pod.clone();
-        for_podman(&mut pod, &self.path("keys"));
-        let manifest = self.path("pod.json");
+        for_podman(&mut pod, &self.podman.path("keys"));
+        let manifest = self.podman.path("pod.json");
         fs::write(&manifest, pod.to_string()).unwrap();
         let network = self.network.name();
         let line = ["kube", "play", "--start=false", "--network", network];
-        self.podman(&[&line[..], &[text(&manifest)]].concat());
+        self.run(&[&line[..], &[text(&manifest)]].concat());
         // Kubernetes makes an emptyDir for everybody to write, podman a volume for root.
         let line = ["volume", "inspect", "countersign-trust", "--format"];
-        let trust = self.podman(&[&line[..], &["{{.Mountpoint}}"]].concat());
+        let trust = self.run(&[&line[..], &["{{.Mountpoint}}"]].concat());
         fs::set_permissions(trust.trim(), fs::Permissions::from_mode(0o777)).unwrap();
         self.set_sysctls();
     }
@@ -120,9 +97,9 @@ impl Kubelet {
             "--format",
             "{{.InfraContainerID}}",
         ];
-        let pause = self.podman(&line);
-        self.podman(&["start", pause.trim()]);
-        let id = self.podman(&["inspect", "--format", "{{.State.Pid}}", pause.trim()]);
+        let pause = self.run(&line);
+        self.run(&["start", pause.trim()]);
+        let id = self.run(&["inspect", "--format", "{{.State.Pid}}", pause.trim()]);
         let network = format!("--net=/proc/{}/ns/net", id.trim());
         let sysctls = self.pod["spec"]["securityContext"]["sysctls"].as_array();
         for sysctl in sysctls.into_iter().flatten() {
@@ -169,42 +146,42 @@ impl Kubelet {
         let command = first["lifecycle"]["postStart"]["exec"]["command"].as_array();
         let command = command.expect("a postStart hook");
         let words = command.iter().map(|word| word.as_str().unwrap());
-        let name = self.container("countersign");
+        let name = container("countersign");
         let line: Vec<_> = ["exec", &name].into_iter().chain(words).collect();
-        self.podman(&line);
+        self.run(&line);
     }
 
     /// Starts a container.
     pub fn start(&self, name: &str) {
-        self.podman(&["start", &self.container(name)]);
+        self.run(&["start", &container(name)]);
     }
 
     /// Sends SIGTERM, and kills after a grace as long as a pod's.
     pub fn stop(&self, name: &str) {
-        self.podman(&["stop", "--time", "30", &self.container(name)]);
+        self.run(&["stop", "--time", "30", &container(name)]);
     }
 
     /// Sends a signal.
     pub fn signal(&self, name: &str, signal: &str) {
-        self.podman(&["kill", "--signal", signal, &self.container(name)]);
+        self.run(&["kill", "--signal", signal, &container(name)]);
     }
 
     /// Its exit code, which it must have soon.
     pub fn exit(&self, name: &str) -> i32 {
-        let code = self.podman(&["wait", &self.container(name)]);
+        let code = self.run(&["wait", &container(name)]);
         code.trim().parse().unwrap()
     }
 
     /// What `podman inspect` says of a container, in this form.
     pub fn inspect(&self, name: &str, form: &str) -> String {
-        let container = self.container(name);
-        let said = self.podman(&["inspect", "--format", form, &container]);
+        let container = container(name);
+        let said = self.run(&["inspect", "--format", form, &container]);
         said.trim().to_owned()
     }
 
     /// What a container has said, stdout and stderr.
     pub fn log(&self, name: &str) -> String {
-        let mut command = self.command(&["logs", &self.container(name)]);
+        let mut command = self.podman.command(&["logs", &container(name)]);
         let Output { stdout, stderr, .. } = command.output().unwrap();
         let [out, err] = [stdout, stderr].map(|said| String::from_utf8(said).unwrap());
         // Podman itself misses systemd there.
@@ -245,31 +222,8 @@ impl Kubelet {
         command.args(line).output().unwrap()
     }
 
-    fn container(&self, name: &str) -> String {
-        format!("legacy-{name}")
-    }
-
-    fn podman(&self, line: &[&str]) -> String {
-        succeed(&mut self.command(line))
-    }
-
-    /// Podman in the network of the test, with all it keeps in the test's folder.
-    fn command(&self, line: &[&str]) -> Command {
-        let mut command = Command::new("nsenter");
-        command
-            .arg(format!("--net=/run/netns/{}", self.network.name()))
-            .args(["timeout", "60", "podman", "--log-level", "error"])
-            .args(["--storage-driver", "vfs", "--root"])
-            .arg(self.path("storage"))
-            .arg("--runroot")
-            .arg(self.path("run"))
-            .args(line)
-            .env("CONTAINERS_CONF", self.path("containers.conf"));
-        command
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+    fn run(&self, line: &[&str]) -> String {
+        self.podman.run(line)
     }
 }
 
@@ -280,14 +234,14 @@ impl Drop for Kubelet {
             &["pod", "rm", "--all", "--force", "--time", "0"][..],
             &["network", "rm", "--force", self.network.name()],
         ] {
-            let _gone = self.command(line).output();
+            let _gone = self.podman.command(line).output();
         }
     }
 }
 
 /// The gateway at its address, and the only nameserver, which knows that.
-fn outside(network: &Namespace, folder: &Path) -> Vec<Server> {
-    let keys = folder.join("gateway");
+fn outside(network: &Namespace, podman: &Podman) -> Vec<Server> {
+    let keys = podman.path("gateway");
     let mut gateway = network.outside(env!("CARGO_BIN_EXE_countersign"));
     gateway.args(["sandbox", "--listen", "[::]:443", "--folder"]);
     let gateway = serve(gateway.arg(&keys), "the simulated gateway listens");
@@ -301,7 +255,7 @@ fn outside(network: &Namespace, folder: &Path) -> Vec<Server> {
     ]);
     let nameserver = serve(&mut nameserver, "dnsmasq[");
     // What the pod's Secret holds, as Kubernetes mounts it: root's, and for everybody to read.
-    let secret = folder.join("keys");
+    let secret = podman.path("keys");
     fs::create_dir(&secret).unwrap();
     for name in ["partner.pem", "alipayplus.pub.pem", "ca.pem"] {
         fs::copy(keys.join(name), secret.join(name)).unwrap();
@@ -361,18 +315,12 @@ fn for_podman(pod: &mut Value, secret: &Path) {
     spec["restartPolicy"] = json!("Never");
 }
 
+/// As podman calls a container of the pod.
+fn container(name: &str) -> String {
+    format!("legacy-{name}")
+}
+
 fn containers<'a>(pod: &'a Value, kind: &str) -> Vec<&'a Value> {
     let list = pod["spec"][kind].as_array();
     list.map(|list| list.iter().collect()).unwrap_or_default()
-}
-
-/// What `make image` makes.
-pub fn made(archive: &str) -> PathBuf {
-    let file = repository().join("target/image").join(archive);
-    assert!(file.exists(), "{}: missing; run make image", file.display());
-    file
-}
-
-pub fn repository() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
 }

@@ -17,6 +17,7 @@ pub mod monitoring;
 pub mod netns;
 pub mod partner;
 pub mod pki;
+pub mod podman;
 pub mod process;
 #[cfg(feature = "pkcs11")]
 pub mod prometheus;
