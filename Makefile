@@ -33,6 +33,16 @@ unit:
 fuzz:
 	scripts/fuzz.sh 10
 
+# What is in the binaries, as CycloneDX: target/sbom.
+sbom:
+	mkdir -p target/sbom
+	scripts/sbom.py static target/sbom/static.cdx.json
+	scripts/sbom.py dynamic target/sbom/dynamic.cdx.json
+
+# dist/, twice; see docs/RELEASING.md.
+release:
+	scripts/release.sh --again
+
 build:
 	cargo build --release --locked
 
