@@ -16,6 +16,7 @@ tools=$root/tests/tools
 requirements=("$clients/requirements.txt" "$tools/requirements.txt")
 venv=$root/.testbed/venv
 cargo_deny=0.20.2
+cargo_cyclonedx=0.5.9
 
 fail() {
     echo "test-deps: $*" >&2
@@ -170,6 +171,16 @@ fill_node_folder() {
     cp "$from/package-lock.json" "$folder/installed-lock.json"
 }
 
+# The last words are what the tool says its version to.
+build_cargo_tool() {
+    local name=$1 version=$2
+    shift 2
+    [[ $("$root/.testbed/bin/$name" "$@" 2>/dev/null) =~ (^|[^0-9.])"$version"($|[^0-9.]) ]] && return
+    echo "test-deps: building $name $version, which takes some minutes" >&2
+    cargo install --quiet --locked --root "$root/.testbed" "$name@$version" >&2 ||
+        fail "$name $version could not be built"
+}
+
 # OpenSSL is built from source.
 has_build_tools() {
     command -v cc >/dev/null && command -v c++ >/dev/null && command -v make >/dev/null &&
@@ -216,8 +227,5 @@ fill_node_folder "$clients" "$root/.testbed/node"
 fill_node_folder "$tools" "$root/.testbed/tools"
 venv_is_current || build_venv
 
-if [[ $("$root/.testbed/bin/cargo-deny" --version 2>/dev/null) != "cargo-deny $cargo_deny" ]]; then
-    echo "test-deps: building cargo-deny $cargo_deny, which takes some minutes" >&2
-    cargo install --quiet --locked --root "$root/.testbed" "cargo-deny@$cargo_deny" >&2 ||
-        fail "cargo-deny $cargo_deny could not be built"
-fi
+build_cargo_tool cargo-deny "$cargo_deny" --version
+build_cargo_tool cargo-cyclonedx "$cargo_cyclonedx" cyclonedx --version
