@@ -191,9 +191,10 @@ impl Keeper {
 
     /// The Secret as it should be, and whether it was.
     async fn keep(&mut self) -> Result<(Kept, bool), Problem> {
-        let (names, now) = (self.config.names(), self.clock.now());
-        let object = self.config.secret();
-        let Some(mut secret) = self.cluster.read(&object).await? else {
+        let (names, object) = (self.config.names(), self.config.secret());
+        let secret = self.cluster.read(&object).await?;
+        let now = self.clock.now();
+        let Some(mut secret) = secret else {
             let kept = match &self.shown {
                 Some(shown) => shown.clone(),
                 None => Kept::make(&names, now)?,

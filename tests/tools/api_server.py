@@ -8,9 +8,9 @@ knows no watches. Started by tests/it/support/cluster.rs, in a folder of its own
 
     api_server.py FOLDER PORT
 
-FOLDER holds server.pem, server.key and token, and may hold `forbidden` (lines "VERB RESOURCE") and `together` ("VERB
-RESOURCE COUNT": so many requests wait for each other). It gets `state.json`, from which another start goes on, and
-`webhooks.log`, a line of JSON for each call of a webhook.
+FOLDER holds server.pem, server.key and token, and may hold `forbidden` (lines "VERB RESOURCE") and `together` ("get
+RESOURCE COUNT": so many have seen the object before one is answered, once; each adds a line to `waiting`). It gets
+`state.json`, from which another start goes on, and `webhooks.log`, a line of JSON for each call of a webhook.
 """
 
 import base64
@@ -128,7 +128,7 @@ class Store:
 
 
 STORE = Store()
-TOGETHER, TOGETHER_LOCK = {}, threading.Lock()
+TOGETHER, MET, TOGETHER_LOCK = {}, set(), threading.Lock()
 
 
 def invalid(message):
@@ -313,12 +313,16 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if [verb, found["resource"]] in lines("forbidden"):
             message = f'{found["resource"]} is forbidden: User "injector" cannot {verb} resource "{found["resource"]}"'
             raise Refused(403, "Forbidden", message)
-        wait_for_others(verb, found["resource"])
+        if verb == "get" and found["name"]:
+            # What waits has seen the object as it was.
+            try:
+                seen = STORE.read(path)
+            finally:
+                wait_for_others(verb, found["resource"])
+            return self.answer(200, seen)
         return self.keep(verb, found, path, query, body and json.loads(body))
 
     def keep(self, verb, found, path, query, value):
-        if verb == "get" and found["name"]:
-            return self.answer(200, STORE.read(path))
         if verb == "get":
             kind = RESOURCES[(found["group"] or "", found["resource"])][0]
             items = STORE.within(path + "/")
@@ -341,14 +345,20 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 def wait_for_others(verb, resource):
-    for wanted, of, count in lines("together"):
-        if [wanted, of] == [verb, resource]:
-            with TOGETHER_LOCK:
-                barrier = TOGETHER.setdefault((verb, resource), threading.Barrier(int(count)))
-            try:
-                barrier.wait(20)
-            except threading.BrokenBarrierError:
-                pass
+    for line in lines("together"):
+        if line[:2] != [verb, resource]:
+            continue
+        with TOGETHER_LOCK:
+            if tuple(line) in MET:
+                continue
+            met = lambda line=line: MET.add(tuple(line))
+            barrier = TOGETHER.setdefault(tuple(line), threading.Barrier(int(line[2]), action=met))
+        with open(in_folder("waiting"), "a", encoding="utf-8") as file:
+            print(*line, file=file)
+        try:
+            barrier.wait(20)
+        except threading.BrokenBarrierError:
+            pass
 
 
 def discovery(path):

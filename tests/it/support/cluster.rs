@@ -101,9 +101,15 @@ impl Cluster {
         self.pki.replace("forbidden", what);
     }
 
-    /// Has so many of these requests wait for each other, as `get secrets 2`.
+    /// Answers none of these before so many have seen the object, once, as `get secrets 2`.
     pub fn together(&self, what: &str) {
         self.pki.replace("together", what);
+    }
+
+    /// How many of them have come.
+    pub fn waiting(&self, what: &str) -> usize {
+        let came = fs::read_to_string(self.pki.path("waiting")).unwrap_or_default();
+        came.lines().filter(|line| *line == what).count()
     }
 
     fn curl(&self, method: &str, path: &str, body: Option<&Value>) -> (u16, Value) {
