@@ -1,5 +1,6 @@
 //! A world for tests: a gateway, a sidecar in front of it, raw clients and raw servers.
 
+pub mod charts;
 pub mod clients;
 pub mod cluster;
 pub mod daemon;
