@@ -11,6 +11,7 @@ use tempfile::TempDir;
 
 use crate::support::charts::{matrix, only, path, pod, told};
 use crate::support::cluster::{Cluster, SECRETS, WEBHOOKS};
+use crate::support::pki::Pki;
 use crate::support::process::{Sidecar, command, countersign};
 
 const FILES: &str = "/etc/countersign";
@@ -144,4 +145,25 @@ fn the_injector_needs_no_more_rights_than_it_is_given() {
     let value = value.unwrap();
     assert_eq!(value["type"], secret["type"]);
     assert!(value["data"]["tls.key"].is_string() && value["data"]["ca.key"].is_string());
+}
+
+/// With a certificate that somebody else made, nobody is asked at all.
+#[test]
+fn the_injector_takes_the_certificate_it_is_given() {
+    let documents = &matrix()["injector-cert-manager"].documents;
+    let folder = TempDir::new().unwrap();
+    let pki = Pki::new();
+    for (item, file) in [("tls.crt", "one.pem"), ("tls.key", "one.key")] {
+        fs::create_dir_all(folder.path().join("certificate")).unwrap();
+        let target = folder.path().join("certificate").join(item);
+        fs::copy(pki.path(file), target).unwrap();
+    }
+    fs::create_dir(folder.path().join("injector")).unwrap();
+    let defaults = item(documents, "injector.yaml").unwrap();
+    fs::write(folder.path().join("injector/injector.yaml"), defaults).unwrap();
+    let arguments = arguments(documents, folder.path());
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let mut command = command(&arguments);
+    command.env_remove("KUBERNETES_SERVICE_HOST");
+    Sidecar::start(command);
 }
