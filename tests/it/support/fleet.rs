@@ -1,5 +1,5 @@
 //! Sidecars as a cluster has them, to which everything happens that monitoring shows: both directions, faults, strangers,
-//! limits, a file that cannot be read, a token that is away, and one that is killed.
+//! limits, a file that cannot be read, a token that is away, and one that is killed. And an injector with its cluster.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -12,6 +12,7 @@ use countersign_protocol::PrivateKey;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 
+use super::cluster::{self, Cluster};
 use super::daemon::closed_port;
 use super::inbound::{Message, NOTIFY, SUCCESS};
 use super::monitoring::Target;
@@ -39,6 +40,8 @@ pub struct Fleet {
     /// Signs with a token, which is unplugged.
     token: Sidecar,
     plugged: Option<Server>,
+    injector: cluster::Started,
+    _cluster: Cluster,
     files: Files,
     _gateway: Started,
     _pki: Pki,
@@ -94,12 +97,17 @@ impl Fleet {
             pki.path("short.key").display()
         );
         let plugged = tokens.plug_in(&tokens.faulty());
+        let cluster = Cluster::new();
+        let injector = cluster.injector(&Clock::system()).await;
+        injector.running.ready().await;
         Self {
             busy: run("busy.yaml", file_key, &plain),
             mortal: Some(run("mortal.yaml", file_key, "")),
             small: run("small.yaml", file_key, &tls),
             token: run("token.yaml", &token_key, ""),
             plugged: Some(plugged),
+            injector,
+            _cluster: cluster,
             files,
             _gateway: gateway,
             _pki: pki,
@@ -118,6 +126,11 @@ impl Fleet {
             target(self.mortal.as_ref().unwrap(), "mortal"),
             target(&self.small, "small"),
             target(&self.token, "token"),
+            Target {
+                admin: self.injector.running.admin,
+                namespace: "countersign",
+                pod: "injector",
+            },
         ]
     }
 
@@ -125,8 +138,9 @@ impl Fleet {
     pub async fn metrics(&self) -> Vec<String> {
         let mut all = Vec::new();
         for sidecar in [&self.busy, &self.small, &self.token] {
-            all.push(shown(sidecar).await);
+            all.push(shown(sidecar.admin).await);
         }
+        all.push(shown(self.injector.running.admin).await);
         all
     }
 
@@ -135,6 +149,7 @@ impl Fleet {
         self.pay_and_fail().await;
         self.lead_astray().await;
         self.call().await;
+        self.review();
         self.fill_up().await;
         self.sign_slowly(tokens).await;
         self.unplug().await;
@@ -200,6 +215,27 @@ impl Fleet {
         }
     }
 
+    /// Pods of every kind come to the injector, and what is none.
+    fn review(&self) {
+        let url = format!("https://{}/inject", self.injector.running.address);
+        let pod = |annotations: &str| {
+            format!(
+                r#"{{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{{"uid":"1","operation":"CREATE",
+                "resource":{{"group":"","version":"v1","resource":"pods"}},"kind":{{"group":"","version":"v1","kind":"Pod"}},
+                "object":{{"apiVersion":"v1","kind":"Pod","metadata":{{"name":"shop","annotations":{{{annotations}}}}},
+                "spec":{{"containers":[{{"name":"shop","image":"shop:1"}}]}}}}}}}}"#
+            )
+        };
+        let asked = r#""countersign.dev/inject":"enabled","countersign.dev/keys":"k""#;
+        let injected = pod(&format!(r#"{asked},"countersign.dev/client-id":"C""#));
+        for review in [injected, pod(asked), pod(""), "{}".to_owned()] {
+            let line = ["-sk", &url, "-H", "Content-Type: application/json", "-d"];
+            let mut curl = Command::new("curl");
+            let curl = curl.args(line).arg(review).stdout(Stdio::null());
+            assert!(curl.status().unwrap().success());
+        }
+    }
+
     /// Payments wait for their signatures, and for nothing else: the token does one thing at a time.
     async fn sign_slowly(&self, tokens: &Tokens) {
         let egress = self.token.egress;
@@ -225,7 +261,7 @@ impl Fleet {
         // Each session finds out by itself.
         let gone = format!("countersign_token_sessions{{client_id=\"{CLIENT_ID}\"}} 0\n");
         let start = Instant::now();
-        while !shown(&self.token).await.contains(&gone) {
+        while !shown(self.token.admin).await.contains(&gone) {
             assert!(start.elapsed() < PATIENCE, "it stays");
             let refused = pay(self.token.egress, "").await;
             assert_eq!(refused, "signing_failed not-sent 500");
@@ -258,9 +294,9 @@ impl Fleet {
     }
 }
 
-async fn shown(sidecar: &Sidecar) -> String {
+async fn shown(admin: SocketAddr) -> String {
     let ask = "GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
-    send(sidecar.admin, ask).await.text()
+    send(admin, ask).await.text()
 }
 
 async fn pay(egress: SocketAddr, extra: &str) -> String {
