@@ -29,9 +29,9 @@ pub const PATH: &str = "/inject";
 /// The largest review, in bytes; an API server sends at most some 3 MiB.
 pub const LARGEST: usize = 8 << 20;
 /// How much of reviews is held at a time.
-const HELD: usize = 32 << 20;
+const HELD: usize = 16 << 20;
 /// How many are looked at at a time: as values they take more memory than as text.
-const AT_A_TIME: usize = 4;
+const AT_A_TIME: usize = 2;
 /// How long a review may take to arrive; an API server waits ten seconds by default for the answer.
 const WITHIN: Duration = Duration::from_secs(10);
 /// In each stretch so long something of it must come.
