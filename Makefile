@@ -39,7 +39,7 @@ sbom:
 	scripts/sbom.py static target/sbom/static.cdx.json
 	scripts/sbom.py dynamic target/sbom/dynamic.cdx.json
 
-# dist/, twice; see docs/RELEASING.md.
+# dist/, packed twice and compared; see docs/RELEASING.md.
 release:
 	scripts/release.sh --again
 

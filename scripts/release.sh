@@ -3,7 +3,7 @@
 # Static binary, images as OCI archives, SBOMs, chart and checksums, for the architecture of this machine;
 # docs/RELEASING.md says what is done before and after. It refuses a tree that is not what a commit
 # says, pushes and signs nothing, and takes every time from the commit, so that the same commit, toolchain
-# and folder give the same bytes; --again makes all twice and compares. Needs what `make deps` installs.
+# and folder give the same bytes; --again packs all twice and compares, of one binary. Needs what `make deps` installs.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 fail() {

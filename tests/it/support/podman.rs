@@ -17,7 +17,8 @@ pub struct Podman {
 }
 
 impl Podman {
-    /// One whose containers have no network but what a command gives them.
+    /// One whose containers have no network but what a command gives them; for those with tokens.
+    #[cfg(feature = "pkcs11")]
     pub fn new() -> Self {
         Self::with(None)
     }
