@@ -9,7 +9,12 @@ pub fn check(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else {
         return;
     };
-    let (config, problems) = config::read("fuzz.yaml", text, Path::new("/folder"), &config::Placement::default());
+    let (config, problems) = config::read(
+        "fuzz.yaml",
+        text,
+        Path::new("/folder"),
+        &config::Placement::default(),
+    );
     assert!(config.is_some() || !problems.is_empty());
     for line in &problems {
         assert!(line.starts_with("fuzz.yaml"), "{line}");

@@ -13,7 +13,8 @@ pub fn check(data: &[u8]) {
     }
     match manifest::inject("fuzz.yaml", text, &defaults) {
         Ok(done) => {
-            let twice = manifest::inject("fuzz.yaml", &done.text, &defaults).expect("what we wrote");
+            let twice =
+                manifest::inject("fuzz.yaml", &done.text, &defaults).expect("what we wrote");
             assert_eq!(twice.text, done.text);
         }
         Err(problems) => {
