@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use countersign_protocol::{PrivateKey, PublicKey};
+use rustix::fs::{StatVfsMountFlags, statfs, statvfs};
 use zeroize::Zeroizing;
 
 use super::error::{Problem, exposed};
@@ -21,6 +22,9 @@ use super::{Environment, KeyConfig, KeyError, Source, named};
 const LARGEST: u64 = 64 * 1024;
 /// Permissions of group and others to read or write; to execute says nothing.
 const OF_OTHERS: u32 = 0o066;
+
+/// `TMPFS_MAGIC` of statfs(2).
+const TMPFS: rustix::fs::FsWord = 0x0102_1994;
 
 /// What was read; overwritten when dropped.
 type Secret = Zeroizing<Vec<u8>>;
@@ -145,7 +149,7 @@ impl<'a> Reader<'a> {
             return Ok(());
         };
         let mode = facts.permissions().mode() & 0o7777;
-        if mode & OF_OTHERS == 0 || !facts.is_file() {
+        if mode & OF_OTHERS == 0 || !facts.is_file() || is_mounted_secret(file) {
             return Ok(());
         }
         let name = named(file).into_owned();
@@ -159,6 +163,14 @@ impl<'a> Reader<'a> {
         ));
         Ok(())
     }
+}
+
+/// Whether a file is in memory and on a mount nobody can write through, as Kubernetes mounts a Secret: who
+/// sees it is decided by whom it is mounted for, and it must be readable for a user who is not root.
+fn is_mounted_secret(file: &Path) -> bool {
+    let in_memory = statfs(file).is_ok_and(|facts| facts.f_type == TMPFS);
+    let flags = statvfs(file).map(|facts| facts.f_flag);
+    in_memory && flags.is_ok_and(|flags| flags.contains(StatVfsMountFlags::RDONLY))
 }
 
 fn fail(config: &KeyConfig, problem: Problem) -> KeyError {

@@ -202,6 +202,37 @@ fn secrets_that_others_may_read_are_warned_of_or_refused() {
     assert_eq!(warnings(), 1);
 }
 
+/// A Secret's files must be readable for a user who is not root, and whom it is mounted for sees it alone.
+#[test]
+fn a_mounted_secret_that_others_may_read_is_no_reason_to_warn() {
+    let files = Files::new();
+    let file = files.config("http://127.0.0.1:1", "", "");
+    with_keys(&files, "{ file: mounted/partner.pem }", GATEWAY);
+    let folder = files.path("mounted");
+    fs::create_dir(&folder).unwrap();
+    let warnings = |options: &str| {
+        let script = format!(
+            "set -e; cd '{}'; mount -t tmpfs tmpfs mounted; cp partner.pem mounted; chmod 444 mounted/*; \
+             mount -o remount,{options} mounted; exec '{}' check --config '{}'",
+            folder.parent().unwrap().display(),
+            env!("CARGO_BIN_EXE_countersign"),
+            file.display(),
+        );
+        let mut command = Command::new("unshare");
+        let output = command.args(["--mount", "sh", "-c", &script]).output();
+        let output = output.unwrap();
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        let shown = String::from_utf8(output.stdout).unwrap();
+        shown.matches("mode 0444 lets others").count()
+    };
+    assert_eq!(warnings("ro"), 0);
+    assert_eq!(
+        warnings("rw"),
+        1,
+        "what can be written is no mounted Secret"
+    );
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_shows_what_is_loaded_as_the_console_shows_it() {
     let files = Files::new();
