@@ -32,7 +32,7 @@ pub struct Prepared {
 impl Prepared {
     /// What was loaded, one line each, nothing secret.
     pub fn summary(&self) -> Vec<String> {
-        let mut lines = self.traffic();
+        let mut lines = self.state.traffic();
         let keyring = &self.state.keyring;
         lines.extend(keyring.facts().iter().map(|key| format!("key: {key}")));
         lines.extend(key_warnings(keyring));
@@ -57,13 +57,6 @@ impl Prepared {
         let listeners = egress.chain(ingress).count() as u64;
         let connections = u64::from(config.limits.connections);
         (2 * listeners + u64::from(config.admin.is_some())) * connections + 64
-    }
-
-    /// The same without the keys.
-    pub(super) fn traffic(&self) -> Vec<String> {
-        let mut lines = summary::lines(&self.state.config);
-        lines.extend(self.state.fixed_lines.iter().cloned());
-        lines
     }
 }
 
@@ -93,12 +86,17 @@ impl State {
         }
     }
 
+    /// What is configured, without the keys.
+    fn traffic(&self) -> Vec<String> {
+        let mut lines = summary::lines(&self.config);
+        lines.extend(self.fixed_lines.iter().cloned());
+        lines
+    }
+
     pub(super) fn shown(&self) -> admin::Shown {
-        let mut summary = summary::lines(&self.config);
-        summary.extend(self.fixed_lines.iter().cloned());
         admin::Shown {
             keyring: Arc::clone(&self.keyring),
-            summary,
+            summary: self.traffic(),
         }
     }
 }
