@@ -209,7 +209,7 @@ fn wishes_that_contradict_each_other_are_refused() {
         ),
         (
             &[("memory-request", "1Gi")],
-            &["memory-request: 1Gi is more than memory-limit, 128Mi"],
+            &["memory-request: 1Gi is more than memory-limit, 256Mi"],
         ),
         (
             &[("cpu-request", "1.5"), ("cpu-limit", "1400m")],
