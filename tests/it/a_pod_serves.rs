@@ -108,14 +108,17 @@ fn the_sidecar_may_do_nothing_but_its_work() {
         })
         .collect();
     writable.sort_unstable();
-    assert_eq!(writable, ["/var/run/countersign/trust"], "{mounts}");
+    let folders = ["/var/run/countersign/ca", "/var/run/countersign/trust"];
+    assert_eq!(writable, folders, "{mounts}");
 
-    // The app has the same folder and cannot write to it.
+    // The app has the second of them, and cannot write to it.
     let app = fs::read_to_string(pod.process("app").join("mountinfo")).unwrap();
     let trust = app
         .lines()
         .find(|line| line.contains(" /var/run/countersign/trust "));
     let options = trust.unwrap().split(' ').nth(5).unwrap();
     assert!(options.split(',').any(|option| option == "ro"), "{app}");
-    assert!(!app.contains("/etc/countersign"), "{app}");
+    for secret in ["/etc/countersign", "/var/run/countersign/ca "] {
+        assert!(!app.contains(secret), "{app}");
+    }
 }
