@@ -29,6 +29,9 @@ use crate::telemetry::metrics::Reload;
 
 /// An API server keeps an unused connection for 90 s; who closes first should be the one that knows.
 const HEAD_TIMEOUT: Duration = Duration::from_mins(2);
+/// Everybody in a cluster can connect, and few need to: API servers ask on one connection each, with small heads.
+const CONNECTIONS: u32 = 256;
+const HEAD_LIMIT: usize = 16 * 1024;
 const NAME: &str = "injector";
 
 /// What an injector is made of.
@@ -170,7 +173,9 @@ fn serve<S: Service>(
     let settings = Settings {
         tls,
         counted: Some((metrics.clone(), name)),
+        connections: CONNECTIONS,
         head_timeout: HEAD_TIMEOUT,
+        head_limit: HEAD_LIMIT,
         ..Settings::plain(metrics.connections.with_label_values(&[name]))
     };
     task::spawn(Server::new(listener, settings).run(Arc::new(service), drain))

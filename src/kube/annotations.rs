@@ -127,6 +127,11 @@ annotations! {
 /// Written by us: its presence means that the pod was injected.
 pub(super) const STATUS: &str = "status";
 
+/// The longest value, in bytes: some hundred hosts. It is multiplied by the containers it goes to.
+const LONGEST: usize = 4096;
+/// Kubernetes takes no longer name behind a prefix.
+const LONGEST_NAME: usize = 63;
+
 /// Values by name, each good by itself.
 pub(super) type Texts = BTreeMap<Name, String>;
 
@@ -138,6 +143,12 @@ pub(super) fn take(texts: &mut Texts, name: &str, value: &str) -> Result<(), Str
     if value.is_empty() {
         return Err("is empty; leave it out, or give it a value".to_owned());
     }
+    if value.len() > LONGEST {
+        let length = value.len();
+        return Err(format!(
+            "has {length} characters, and at most {LONGEST} may stand here"
+        ));
+    }
     (annotation.check)(value)?;
     texts.insert(annotation.name, value.to_owned());
     Ok(())
@@ -147,6 +158,9 @@ pub(super) fn take(texts: &mut Texts, name: &str, value: &str) -> Result<(), Str
 fn unknown(name: &str) -> String {
     if name == STATUS {
         return "is written by the injector alone".to_owned();
+    }
+    if name.len() > LONGEST_NAME {
+        return "there is none of this name, and none is as long".to_owned();
     }
     let near = TABLE.iter().map(|annotation| {
         let begins = annotation.text.starts_with(name) || name.starts_with(annotation.text);

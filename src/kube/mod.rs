@@ -35,6 +35,8 @@ use values::Kind;
 
 use crate::telemetry::quiet;
 
+/// So many problems of annotations are told.
+const MOST: usize = 100;
 /// The annotation by which kubectl knows the container that is meant.
 const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
 
@@ -140,7 +142,10 @@ impl Said {
                 Value::String(value) => annotations::take(&mut said.texts, short, value),
                 other => Err(format!("{other} is no text; put it between quotes")),
             };
-            if let Err(problem) = taken {
+            // The rest of a hundred would help nobody.
+            if let Err(problem) = taken
+                && problems.len() < MOST
+            {
                 problems.push(format!("annotation {name}: {problem}"));
             }
         }

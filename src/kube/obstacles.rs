@@ -16,6 +16,10 @@ use super::values::Kind;
 pub(super) const PORT_START: &str = "net.ipv4.ip_unprivileged_port_start";
 /// The first port that everybody must be allowed to listen on for `hostAliases`.
 const LOWEST: u16 = 80;
+/// A node runs some hundred; each gets variables, which a webhook for strangers must not multiply without end.
+const CONTAINERS: usize = 100;
+/// The longest name of a container that Kubernetes takes.
+const LONGEST_NAME: usize = 63;
 const CONTAINER_LISTS: [&str; 3] = ["initContainers", "containers", "ephemeralContainers"];
 
 /// What was found.
@@ -42,10 +46,23 @@ pub(super) fn malformed(pod: &Value) -> Vec<String> {
         !items(pod, &["spec", "containers"]).is_empty(),
         "spec.containers: is missing or empty; a pod has at least one container",
     );
-    for (list, container) in containers(pod) {
+    let count = containers(pod).count();
+    demand(
+        count <= CONTAINERS,
+        &format!(
+            "spec: has {count} containers; the sidecar is added to pods of at most {CONTAINERS}"
+        ),
+    );
+    for (list, container) in containers(pod).take(CONTAINERS) {
         demand(
             text(container, &["name"]).is_some(),
             &format!("spec.{list}: a container has no name"),
+        );
+        demand(
+            name(container).len() <= LONGEST_NAME,
+            &format!(
+                "spec.{list}: the name of a container has more than {LONGEST_NAME} characters"
+            ),
         );
         for name in ["env", "envFrom", "ports", "volumeMounts"] {
             demand(

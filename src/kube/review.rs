@@ -20,6 +20,8 @@ const VERSION: &str = "admission.k8s.io/v1";
 const LONGEST_WARNING: usize = 256;
 /// So many of the longest are less than that.
 const WARNINGS: usize = 15;
+/// The longest patch, in bytes: a cluster stores no object over some 1.5 MiB.
+const LONGEST_PATCH: usize = 1 << 20;
 /// The longest name Kubernetes allows.
 const LONGEST_NAME: usize = 253;
 
@@ -27,7 +29,8 @@ const LONGEST_NAME: usize = 253;
 #[derive(Debug, PartialEq)]
 pub(super) struct Answer {
     uid: String,
-    patch: Option<Value>,
+    /// As text.
+    patch: Option<String>,
     warnings: Vec<String>,
     pub(super) result: Verdict,
     /// In words.
@@ -127,9 +130,9 @@ impl Answer {
         let mut response = json!({ "uid": self.uid, "allowed": true });
         if let Some(fields) = response.as_object_mut() {
             if let Some(patch) = &self.patch {
-                let patch = STANDARD.encode(patch.to_string());
+                let patch = STANDARD.encode(patch);
                 fields.insert("patchType".to_owned(), json!("JSONPatch"));
-                fields.insert("patch".to_owned(), json!(patch));
+                fields.insert("patch".to_owned(), Value::String(patch));
             }
             if !self.warnings.is_empty() {
                 fields.insert("warnings".to_owned(), json!(self.warnings));
@@ -197,11 +200,25 @@ fn concern(request: &Value) -> Concern<'_> {
 }
 
 /// What comes of an outcome: result, why, warnings and patch.
-fn told(outcome: Option<Outcome>) -> (Verdict, String, Vec<String>, Option<Value>) {
+fn told(outcome: Option<Outcome>) -> (Verdict, String, Vec<String>, Option<String>) {
     match outcome {
         Some(Outcome::Injected {
-            patch, warnings, ..
+            pod,
+            patch,
+            warnings,
         }) => {
+            drop(pod);
+            let patch = patch.to_string();
+            if patch.len() > LONGEST_PATCH {
+                let why =
+                    "with the sidecar the pod would be larger than a cluster stores".to_owned();
+                return (
+                    Verdict::Refused,
+                    why.clone(),
+                    vec![not_injected(&why)],
+                    None,
+                );
+            }
             let why = warnings.join("; ");
             let warnings = warnings.iter().map(|line| format!("countersign: {line}"));
             (Verdict::Injected, why, warnings.collect(), Some(patch))

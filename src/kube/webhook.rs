@@ -1,6 +1,6 @@
 //! The admission webhook as the API server calls it: `POST /inject` with a review, and the review's answer.
 //!
-//! Refuses with a status, in words, what is no review; holds at most 8 MiB of one, and all of them within a
+//! Refuses with a status, in words, what is no review; holds at most 4 MiB of one, and all of them within a
 //! budget, as everybody in a cluster can reach the port. Writes one line a review: whose pod, what came of it and
 //! why, never what is in the pod. Served by `app`.
 
@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use ::http::header::{ALLOW, CONTENT_TYPE};
 use ::http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use bytes::Bytes;
 use hyper::body::Incoming;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
@@ -17,7 +18,7 @@ use tracing::{info, warn};
 use super::review::{self, Answer, NoReview, Verdict};
 use super::{Defaults, inject};
 use crate::exchange::Fault;
-use crate::http::body::{BodyError, full, hold};
+use crate::http::body::{BodyError, Held, full, hold};
 use crate::http::pace::{Pace, Paced, Slow};
 use crate::http::{Body, Budget};
 use crate::net::serve::{Ends, Service};
@@ -27,11 +28,12 @@ use crate::telemetry::Metrics;
 /// Where reviews are posted.
 pub const PATH: &str = "/inject";
 /// The largest review, in bytes; an API server sends at most some 3 MiB.
-pub const LARGEST: usize = 8 << 20;
-/// How much of reviews is held at a time.
+pub const LARGEST: usize = 4 << 20;
+/// How much of reviews and their answers is held at a time.
 const HELD: usize = 16 << 20;
-/// How many are looked at at a time: as values they take more memory than as text.
-const AT_A_TIME: usize = 2;
+/// How many are looked at at a time: as values they take more memory than as text, and a pod's takes less than a
+/// millisecond.
+const AT_A_TIME: usize = 1;
 /// How long a review may take to arrive; an API server waits ten seconds by default for the answer.
 const WITHIN: Duration = Duration::from_secs(10);
 /// In each stretch so long something of it must come.
@@ -76,7 +78,7 @@ impl Webhook {
         }
     }
 
-    async fn review(&self, request: Request<Incoming>) -> Result<Answer, NoReview> {
+    async fn review(&self, request: Request<Incoming>) -> Result<(Answer, Held), NoReview> {
         if request.uri().path() != PATH {
             return Err(no(StatusCode::NOT_FOUND, "reviews are posted to /inject"));
         }
@@ -94,10 +96,15 @@ impl Webhook {
         };
         let lost = || no(StatusCode::SERVICE_UNAVAILABLE, "the injector is ending");
         let _place = self.places.acquire().await.map_err(|_closed| lost())?;
-        let defaults = Arc::clone(&self.defaults);
+        let (defaults, budget) = (Arc::clone(&self.defaults), self.budget.clone());
         // Big ones take long; those who only want to know whether we live must not wait for them.
-        let answering =
-            task::aside(move || review::answer(&held.bytes, |pod| inject(pod, &defaults)));
+        let answering = task::aside(move || {
+            let answer = review::answer(&held.bytes, |pod| inject(pod, &defaults))?;
+            drop(held);
+            // Who does not read the answer has it held, too.
+            let json = Held::read(answer.to_json().as_slice(), HELD, &budget).map_err(not_held)?;
+            Ok((answer, json))
+        });
         answering.await.map_err(|_ending| lost())?
     }
 
@@ -112,10 +119,10 @@ impl Service for Webhook {
 
     async fn answer(&self, request: Request<Incoming>, _ends: &Ends) -> Response<Body> {
         match self.review(request).await {
-            Ok(answer) => {
+            Ok((answer, json)) => {
                 self.count(answer.result);
                 tell(&answer);
-                let mut response = Response::new(full(answer.to_json()));
+                let mut response = Response::new(full(Bytes::from_owner(json)));
                 let json = HeaderValue::from_static("application/json");
                 response.headers_mut().insert(CONTENT_TYPE, json);
                 response

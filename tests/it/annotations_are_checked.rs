@@ -138,6 +138,24 @@ fn every_bad_value_is_refused_by_name_with_what_would_be_right() {
         let problem = defaults.set(name, value).unwrap_err();
         assert!(reasons[0].ends_with(&problem), "{problem}");
     }
+    // What would be multiplied by the containers it goes to, or looked at for hours.
+    let names: Vec<String> = (0..1000).map(|number| format!("n{number}")).collect();
+    let (long, much) = ("x".repeat(64), names.join(","));
+    for (name, value, complaint) in [
+        (
+            "no-proxy",
+            much.as_str(),
+            "has 4889 characters, and at most 4096 may stand here",
+        ),
+        (
+            &long,
+            "a",
+            "there is none of this name, and none is as long",
+        ),
+    ] {
+        let reasons = refused(&pod(&[(name, value)], &json!({})));
+        assert_eq!(reasons, [format!("annotation {PREFIX}{name}: {complaint}")]);
+    }
     // What is quoted breaks no line and orders no terminal.
     let reasons = refused(&pod(&[("way-in", "a\n\u{1b}[2Jb")], &json!({})));
     assert!(

@@ -140,6 +140,16 @@ fn what_is_in_the_way_in_a_pod_is_named() {
         ),
         (
             &[],
+            json!({ "containers": vec![json!({ "name": "a" }); 99], "initContainers": [{ "name": "b" }, { "name": "c" }] }),
+            "spec: has 101 containers; the sidecar is added to pods of at most 100",
+        ),
+        (
+            &[],
+            json!({ "containers": [{ "name": "x".repeat(64) }] }),
+            "spec.containers: the name of a container has more than 63 characters",
+        ),
+        (
+            &[],
             container(&json!({ "env": {} })),
             "spec.containers: env of a container is no list",
         ),

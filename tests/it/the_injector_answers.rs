@@ -15,7 +15,8 @@ use countersign::telemetry::Metrics;
 use http::Request;
 use http_body_util::BodyExt;
 use hyper::client::conn::http1::{SendRequest, handshake};
-use hyper_util::rt::TokioIo;
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::RootCertStore;
 use rustls::pki_types::ServerName;
 use serde_json::{Value, json};
@@ -46,12 +47,16 @@ impl World {
     }
 
     async fn connect(&self) -> TlsStream<TcpStream> {
+        self.connect_by("http/1.1").await
+    }
+
+    async fn connect_by(&self, protocol: &str) -> TlsStream<TcpStream> {
         let mut roots = RootCertStore::empty();
         for certificate in tls::certificates(&self.pki.path("ca.pem")).unwrap() {
             roots.add(certificate).unwrap();
         }
         let mut config = tls::client(roots).unwrap();
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        config.alpn_protocols = vec![protocol.as_bytes().to_vec()];
         let stream = TcpStream::connect(self.started.running.address)
             .await
             .unwrap();
@@ -86,12 +91,8 @@ struct Session(SendRequest<Body>);
 impl Session {
     async fn post(&mut self, review: &Value) -> (u16, String) {
         self.0.ready().await.unwrap();
-        let request = Request::post("/inject?timeout=10s")
-            .header("host", "localhost")
-            .header("content-type", "application/json")
-            .body(full(review.to_string()))
-            .unwrap();
-        let answer = self.0.send_request(request).await.unwrap();
+        let answer = self.0.send_request(posted("/inject?timeout=10s", review));
+        let answer = answer.await.unwrap();
         let status = answer.status().as_u16();
         let body = answer.into_body().collect().await.unwrap().to_bytes();
         (status, String::from_utf8(body.to_vec()).unwrap())
@@ -108,6 +109,14 @@ impl Session {
         assert_eq!(answer["response"]["allowed"], json!(true), "{review}");
         answer["response"].clone()
     }
+}
+
+fn posted(target: &str, review: &Value) -> Request<Body> {
+    Request::post(target)
+        .header("host", "localhost")
+        .header("content-type", "application/json")
+        .body(full(review.to_string()))
+        .unwrap()
 }
 
 fn pod() -> Value {
@@ -515,25 +524,95 @@ async fn a_name_said_twice_in_a_pod_leaves_it_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_review_makes_no_more_of_itself_than_a_pod_needs() {
+    let world = World::new().await;
+    let mut session = world.session().await;
+    let annotated = |name: &str, value: String| {
+        let mut pod = pod();
+        pod["metadata"]["annotations"][format!("countersign.dev/{name}")] = json!(value);
+        pod
+    };
+    let mut crowd = pod();
+    crowd["spec"]["containers"] = json!(vec![json!({ "name": "a" }); 20_000]);
+    let hosts: Vec<String> = (0..300_000).map(|number| format!("n{number}")).collect();
+    let mut strange = pod();
+    for number in 0..20_000 {
+        strange["metadata"]["annotations"][format!("countersign.dev/zz{number}")] = json!("a");
+    }
+    for (pod, why) in [
+        (crowd, "has 20000 containers"),
+        (annotated("no-proxy", hosts.join(",")), "at most 4096"),
+        (
+            annotated(&"x".repeat(2_000_000), "a".to_owned()),
+            "countersign.dev/xxx",
+        ),
+        (strange, "countersign.dev/zz"),
+        (wordy(90), "the pod would be larger than a cluster stores"),
+    ] {
+        let response = session.ask(&review(&pod)).await;
+        let said = response.to_string();
+        assert!(said.contains(why) && said.len() < 5000, "{said:.5000}");
+    }
+    patched(&pod(), &session.ask(&review(&pod())).await);
+}
+
+/// A pod of many containers, each of which gets long variables.
+fn wordy(containers: usize) -> Value {
+    let hosts: Vec<String> = (0..700).map(|number| format!("n{number}")).collect();
+    let mut pod = pod();
+    pod["metadata"]["annotations"]["countersign.dev/no-proxy"] = json!(hosts.join(","));
+    pod["spec"]["containers"] = json!(vec![json!({ "name": "a" }); containers]);
+    pod
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_nobody_reads_take_no_more_memory_than_reviews_may() {
+    let world = World::new().await;
+    let stream = TokioIo::new(world.connect_by("h2").await);
+    let mut client = http2::Builder::new(TokioExecutor::new());
+    let client = client.initial_stream_window_size(1024).handshake(stream);
+    let (mut sender, connection) = client.await.unwrap();
+    tokio::spawn(connection);
+    let review = review(&wordy(30));
+    let held = || world.started.metric("countersign_buffered_bytes").unwrap();
+    let (mut unread, mut refused) = (Vec::new(), 0);
+    for _ in 0..60 {
+        let request = posted("https://localhost/inject", &review);
+        let answer = sender.send_request(request).await.unwrap();
+        match answer.status().as_u16() {
+            200 => unread.push(answer),
+            status => {
+                assert_eq!(status, 503);
+                refused += 1;
+            }
+        }
+    }
+    assert!(unread.len() > 10 && refused > 10, "{refused} were refused");
+    assert!(held() > 10e6 && held() <= f64::from(16 << 20), "{}", held());
+    drop(unread);
+    until("given back", || held() == 0.0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_review_that_is_too_large_or_too_slow_is_given_up() {
     let world = World::new().await;
     let head = "POST /inject HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nConnection: close\r\n";
     // At once where it says so itself, without a byte of it.
-    let announced = format!("{head}Content-Length: {}\r\n\r\n", (8 << 20) + 1);
+    let announced = format!("{head}Content-Length: {}\r\n\r\n", (4 << 20) + 1);
     let answer = world.send(announced.as_bytes()).await;
     assert_eq!(answer.status, 413, "{}", answer.text());
-    assert!(answer.text().contains("8388608 bytes"), "{}", answer.text());
+    assert!(answer.text().contains("4194304 bytes"), "{}", answer.text());
     // And where it shows.
     let chunk = format!("100000\r\n{}\r\n", " ".repeat(0x10_0000));
     let chunked = format!(
         "{head}Transfer-Encoding: chunked\r\n\r\n{}1\r\n \r\n0\r\n\r\n",
-        chunk.repeat(8)
+        chunk.repeat(4)
     );
     assert_eq!(world.send(chunked.as_bytes()).await.status, 413);
     // What is as large as it may be is read.
     let good = review(&pod()).to_string();
-    let padded = format!("{good}{}", " ".repeat((8 << 20) - good.len()));
-    let request = format!("{head}Content-Length: {}\r\n\r\n{padded}", 8 << 20);
+    let padded = format!("{good}{}", " ".repeat((4 << 20) - good.len()));
+    let request = format!("{head}Content-Length: {}\r\n\r\n{padded}", 4 << 20);
     assert_eq!(world.send(request.as_bytes()).await.status, 200);
     let stopped = format!("{head}Content-Length: 100\r\n\r\n{{");
     let answer = world.send(stopped.as_bytes()).await;
