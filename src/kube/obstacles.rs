@@ -22,6 +22,10 @@ const CONTAINERS: usize = 100;
 const LONGEST_NAME: usize = 63;
 const CONTAINER_LISTS: [&str; 3] = ["initContainers", "containers", "ephemeralContainers"];
 
+const VOLUMES: [&str; 4] = [KEYS_VOLUME, CONFIG_VOLUME, CA_VOLUME, TRUST_VOLUME];
+/// Where the kubelet puts `hostAliases`, unless the container mounts something there.
+const HOSTS: &str = "/etc/hosts";
+
 /// What was found.
 #[derive(Debug, Default)]
 pub(super) struct Found {
@@ -183,7 +187,7 @@ impl Found {
         }
         for volume in items(pod, &["spec", "volumes"]) {
             let name = name(volume);
-            if [KEYS_VOLUME, CONFIG_VOLUME, CA_VOLUME, TRUST_VOLUME].contains(&name) {
+            if VOLUMES.contains(&name) {
                 self.problem(format!(
                     "spec.volumes: has a volume \"{name}\" already; take it out or rename it"
                 ));
@@ -214,21 +218,32 @@ impl Found {
     }
 
     fn mounts(&mut self, pod: &Value, settings: &Settings) {
-        if !settings.trust {
-            return;
-        }
         let inside = |outer: &str, inner: &str| {
             let rest = inner.strip_prefix(outer.trim_end_matches('/'));
             rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         };
+        let aliases = matches!(settings.way_in, Way::HostAliases(_));
         for (list, container) in containers(pod) {
+            let of = name(container);
             for mount in items(container, &["volumeMounts"]) {
-                let path = text(mount, &["mountPath"]).unwrap_or_default();
-                // What is mounted above is fine: the kubelet mounts the outer one first.
-                if inside(TRUST, path) {
-                    let name = name(container);
+                let (volume, path) = (name(mount), text(mount, &["mountPath"]).unwrap_or_default());
+                // Before the sidecar is added there is no such volume, and nobody else has complained.
+                if VOLUMES.contains(&volume) {
                     self.problem(format!(
-                        "spec.{list}: container \"{name}\" mounts {path}, where the trust files go; \
+                        "spec.{list}: container \"{of}\" mounts the volume \"{volume}\", which is the sidecar's \
+                         alone; take the mount out"
+                    ));
+                }
+                if aliases && path == HOSTS {
+                    self.problem(format!(
+                        "spec.{list}: container \"{of}\" mounts {HOSTS} itself, so its calls would go past the \
+                         sidecar, unsigned; take the mount out, or another way in"
+                    ));
+                }
+                // What is mounted above is fine: the kubelet mounts the outer one first.
+                if settings.trust && inside(TRUST, path) {
+                    self.problem(format!(
+                        "spec.{list}: container \"{of}\" mounts {path}, where the trust files go; \
                          mount it elsewhere, or set trust: disabled"
                     ));
                 }

@@ -88,6 +88,23 @@ fn what_is_in_the_way_in_a_pod_is_named() {
             "mounts /var/run/countersign/trust/a, where the trust files go",
         ),
         (
+            &[("trust", "disabled")],
+            container(
+                &json!({ "volumeMounts": [{ "name": "countersign-keys", "mountPath": "/mine" }] }),
+            ),
+            "spec.containers: container \"app\" mounts the volume \"countersign-keys\", which is the sidecar's alone",
+        ),
+        (
+            &[],
+            json!({ "initContainers": [{ "name": "a", "volumeMounts": [{ "name": "countersign-ca", "mountPath": "/mine" }] }] }),
+            "spec.initContainers: container \"a\" mounts the volume \"countersign-ca\"",
+        ),
+        (
+            &aliases,
+            container(&json!({ "volumeMounts": [{ "name": "a", "mountPath": "/etc/hosts" }] })),
+            "container \"app\" mounts /etc/hosts itself, so its calls would go past the sidecar, unsigned",
+        ),
+        (
             &redirect,
             container(&json!({ "securityContext": ours })),
             "runs as user 4343, which is the sidecar's, so its calls would go out unsigned",
@@ -179,6 +196,10 @@ fn what_is_in_the_way_in_a_pod_is_named() {
         ),
         (&[], json!({ "securityContext": ours })),
         (&[], alias("10.0.0.1")),
+        (
+            &[],
+            container(&json!({ "volumeMounts": [{ "name": "a", "mountPath": "/etc/hosts" }] })),
+        ),
         (&aliases, alias("127.0.0.1")),
         (&redirect, json!({ "securityContext": { "runAsUser": 0 } })),
         (
