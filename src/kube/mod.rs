@@ -83,6 +83,13 @@ fn decide(pod: &Value, defaults: &Defaults) -> Outcome {
         Ok(said) => said,
         Err(problems) => return Outcome::Refused(problems),
     };
+    if said.is_injected && !said.is_disabled() && !obstacles::has_sidecar(pod) {
+        return Outcome::Refused(vec![format!(
+            "annotation {PREFIX}{STATUS}: says that the pod has the sidecar, but it has no container \
+             \"{}\"; take the annotation out",
+            sidecar::CONTAINER
+        )]);
+    }
     let layers = Layers {
         pod: &said.texts,
         defaults: &defaults.texts,
@@ -157,9 +164,15 @@ impl Said {
         }
     }
 
+    fn is_disabled(&self) -> bool {
+        self.texts
+            .get(&Name::Inject)
+            .is_some_and(|inject| inject == "disabled")
+    }
+
     /// Why the pod does not get the sidecar, if nobody asks for it.
     fn unasked(&self, pod: &Value, layers: &Layers<'_>) -> Option<String> {
-        if self.is_injected {
+        if self.is_injected && !self.is_disabled() {
             return Some("it has the sidecar already".to_owned());
         }
         if layers.value(Name::Inject) == Some("enabled") {

@@ -137,6 +137,11 @@ pub(super) fn find(pod: &Value, settings: &Settings) -> Found {
     found
 }
 
+/// Whether a pod has what its annotation says it has.
+pub(super) fn has_sidecar(pod: &Value) -> bool {
+    containers(pod).any(|(_, container)| name(container) == CONTAINER)
+}
+
 /// All containers, with the list they stand in.
 fn containers(pod: &Value) -> impl Iterator<Item = (&'static str, &Value)> {
     let list = |name| {

@@ -327,8 +327,17 @@ fn a_pod_that_does_not_ask_is_left_alone_with_a_word_why() {
             "it has countersign.dev/keys, but not the annotation countersign.dev/inject: enabled",
         ),
         (
-            annotated("countersign.dev/status", "injected"),
+            json!({
+                "metadata": { "annotations": { "countersign.dev/status": "injected" } },
+                "spec": { "containers": [{ "name": "countersign" }, { "name": "a" }] },
+            }),
             "it has the sidecar already",
+        ),
+        (
+            bare(
+                json!({ "annotations": { "countersign.dev/status": "injected", "countersign.dev/inject": "disabled" } }),
+            ),
+            "the annotation countersign.dev/inject is disabled",
         ),
         (
             bare(json!({ "labels": { "countersign.dev/inject": "enabled" } })),
@@ -337,6 +346,14 @@ fn a_pod_that_does_not_ask_is_left_alone_with_a_word_why() {
     ] {
         assert_eq!(inject(&pod, &defaults), Outcome::Unasked(reason.to_owned()));
     }
+    // Who copies annotations of another pod copies no sidecar.
+    assert_eq!(
+        refused(&annotated("countersign.dev/status", "injected")),
+        [
+            "annotation countersign.dev/status: says that the pod has the sidecar, but it has no container \
+             \"countersign\"; take the annotation out"
+        ]
+    );
     // A misspelt wish is a wish.
     let Outcome::Refused(reasons) =
         inject(&annotated("countersign.dev/injct", "enabled"), &defaults)
