@@ -210,10 +210,12 @@ impl Reader<'_> {
         }
         Some(match way {
             WayIn::None => Way::None,
-            WayIn::Env => Way::Env(
-                self.read(Name::NoProxy, values::no_proxy)
-                    .unwrap_or_default(),
-            ),
+            WayIn::Env => {
+                let past = self.read(Name::NoProxy, values::no_proxy);
+                let past = past.unwrap_or_default();
+                self.past_the_gateway(&past);
+                Way::Env(past)
+            }
             WayIn::HostAliases => Way::HostAliases(self.read(Name::Hosts, values::hosts)?),
             WayIn::Redirect => Way::Redirect {
                 ports: self.read(Name::RedirectPorts, values::ports)?,
@@ -222,6 +224,25 @@ impl Reader<'_> {
                     .unwrap_or_default(),
             },
         })
+    }
+
+    /// What is left out of the proxy must not be what is signed.
+    fn past_the_gateway(&mut self, past: &[Past]) {
+        let mut hosts = self.read(Name::Hosts, values::hosts).unwrap_or_default();
+        hosts.extend(self.read(Name::DefaultHost, values::host));
+        for one in past {
+            let Past::Name(text) = one else { continue };
+            let name = text.trim_start_matches('.');
+            let is_below = |host: &str| {
+                let rest = host.strip_suffix(name);
+                rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+            };
+            if let Some(host) = hosts.iter().find(|host| is_below(host.as_str())) {
+                let problem =
+                    format!("{text} would lead calls to {host} past the sidecar, unsigned");
+                self.problem(Name::NoProxy, problem);
+            }
+        }
     }
 
     /// Of egress, ingress and admin; all different.

@@ -207,6 +207,22 @@ fn wishes_that_contradict_each_other_are_refused() {
             ],
         ),
         (
+            &[("no-proxy", "corp.example,open-na.alipayplus.com,.com")],
+            &[
+                "no-proxy: open-na.alipayplus.com would lead calls to open-na.alipayplus.com past the sidecar, unsigned",
+                "no-proxy: .com would lead calls to open-na.alipayplus.com past the sidecar, unsigned",
+            ],
+        ),
+        (
+            &[
+                ("no-proxy", "bank.example"),
+                ("default-host", "pay.bank.example"),
+            ],
+            &[
+                "no-proxy: bank.example would lead calls to pay.bank.example past the sidecar, unsigned",
+            ],
+        ),
+        (
             &[
                 ("redirect-ports", "443"),
                 ("redirect-exempt-networks", "::/0"),
