@@ -47,8 +47,10 @@ pub(super) enum Verdict {
     Unasked,
     /// It was asked for and cannot be done safely.
     Refused,
-    /// What came is no review, or the injector has a defect.
+    /// Nobody could decide: too much came at a time, or the injector has a defect.
     Failed,
+    /// What came is none.
+    NoReview,
 }
 
 /// Which pod a review is about.
@@ -70,7 +72,13 @@ pub(super) struct NoReview {
 }
 
 impl Verdict {
-    pub(super) const ALL: [Self; 4] = [Self::Injected, Self::Unasked, Self::Refused, Self::Failed];
+    pub(super) const ALL: [Self; 5] = [
+        Self::Injected,
+        Self::Unasked,
+        Self::Refused,
+        Self::Failed,
+        Self::NoReview,
+    ];
 
     pub(super) fn as_str(self) -> &'static str {
         match self {
@@ -78,6 +86,7 @@ impl Verdict {
             Self::Unasked => "unasked",
             Self::Refused => "refused",
             Self::Failed => "failed",
+            Self::NoReview => "no_review",
         }
     }
 }

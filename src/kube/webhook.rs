@@ -128,7 +128,11 @@ impl Service for Webhook {
                 response
             }
             Err(NoReview { status, why }) => {
-                self.count(Verdict::Failed);
+                // Everybody in a cluster can post what is no review; that must wake nobody.
+                self.count(match status {
+                    StatusCode::SERVICE_UNAVAILABLE => Verdict::Failed,
+                    _ => Verdict::NoReview,
+                });
                 warn!(status = status.as_u16(), why, "no review");
                 text(status, &why)
             }
@@ -154,7 +158,7 @@ fn tell(answer: &Answer) {
         Verdict::Injected | Verdict::Unasked => {
             info!(namespace, name, owner, result, why, dry_run, "review");
         }
-        Verdict::Refused | Verdict::Failed => {
+        Verdict::Refused | Verdict::Failed | Verdict::NoReview => {
             warn!(namespace, name, owner, result, why, dry_run, "review");
         }
     }

@@ -281,7 +281,7 @@ impl Metrics {
             )?,
             injections: table.counters(
                 "countersign_injections_total",
-                "Admission reviews by result: injected, unasked, refused, or failed, which was none.",
+                "Admission reviews by result: injected, unasked, refused, failed, or no_review, which was none.",
                 &["result"],
             )?,
             cluster_requests: table.counters(
