@@ -31,6 +31,10 @@ const PROVED_ELSEWHERE: &[(&str, &str)] = &[
         "three starts within an hour are worth a look, two are not",
     ),
     (
+        "CountersignInjectionsFail",
+        "injections that fail wake somebody, those that are refused do not",
+    ),
+    (
         "CountersignInjectorOutOfSync",
         "an injector that has not seen its Secret for a quarter of an hour is worth a look",
     ),
