@@ -153,6 +153,8 @@ impl Fleet {
         self.fill_up().await;
         self.sign_slowly(tokens).await;
         self.unplug().await;
+        // Once more, when Prometheus has seen that there were some.
+        self.pay_late().await;
         drop(self.mortal.take());
         fs::write(self.files.path("busy.yaml"), "nonsense").unwrap();
     }
@@ -173,9 +175,15 @@ impl Fleet {
             }
         }
         for _ in 0..20 {
-            let request = post(PAY, LATE, "", payment("R1").as_bytes());
-            assert_eq!(send(egress, request).await.outcome(), "verdict unsigned");
+            self.pay_late().await;
         }
+    }
+
+    /// Pays where the gateway's clock is ahead.
+    async fn pay_late(&self) {
+        let request = post(PAY, LATE, "", payment("R1").as_bytes());
+        let answer = send(self.busy.egress, request).await;
+        assert_eq!(answer.outcome(), "verdict unsigned");
     }
 
     /// Requests nobody can read, loops, and apps without the CA.
