@@ -116,7 +116,7 @@ annotations! {
         "its limit";
     MemoryRequest "memory-request", "quantity, `none`", Some("32Mi"), |text| values::quantity(text).map(drop),
         "the memory it is scheduled with";
-    MemoryLimit "memory-limit", "quantity, `none`", Some("256Mi"), |text| values::quantity(text).map(drop),
+    MemoryLimit "memory-limit", "quantity, `none`", Some("512Mi"), |text| values::quantity(text).map(drop),
         "its limit";
     RunAsUser "run-as-user", "number", Some("4343"), |text| values::uid(text).map(drop),
         "the sidecar's user and group";

@@ -1,5 +1,6 @@
 //! What annotations and defaults may say, what they may not, and what counts where they disagree.
 
+use countersign::config::Limits;
 use countersign::kube::{Defaults, Outcome, PREFIX, TABLE, inject};
 use serde_json::{Value, json};
 
@@ -243,7 +244,7 @@ fn wishes_that_contradict_each_other_are_refused() {
         ),
         (
             &[("memory-request", "1Gi")],
-            &["memory-request: 1Gi is more than memory-limit, 256Mi"],
+            &["memory-request: 1Gi is more than memory-limit, 512Mi"],
         ),
         (
             &[("cpu-request", "1.5"), ("cpu-limit", "1400m")],
@@ -329,4 +330,17 @@ fn every_default_of_the_table_is_a_good_value() {
             Defaults::default().set(annotation.text, default).unwrap();
         }
     }
+}
+
+#[test]
+fn a_sidecar_may_take_what_its_limits_let_strangers_fill() {
+    let limits = Limits::default();
+    // Bodies of both directions and answers of the app; unfinished heads on ingress and on the admin port, for each of which
+    // 150 KiB were measured.
+    let bodies = 3 * limits.buffered;
+    let heads = 2 * limits.connections as usize * (150 << 10);
+    let limit = TABLE.iter().find(|row| row.text == "memory-limit");
+    let limit = limit.and_then(|row| row.default?.strip_suffix("Mi"));
+    let limit = limit.unwrap().parse::<usize>().unwrap() << 20;
+    assert!(bodies + heads < limit, "{bodies} + {heads} >= {limit}");
 }

@@ -13,7 +13,7 @@ Refuses to guess: what is missing, unknown or contradicts itself fails. A test h
       "egress-port" "15001" "ingress-port" "15002" "admin-port" "15090"
       "trust" "enabled" "sidecar" "native"
       "image" "countersign:0.1.0" "redirect-image" "countersign:0.1.0-redirect" "image-pull-policy" "IfNotPresent"
-      "cpu-request" "50m" "cpu-limit" "none" "memory-request" "32Mi" "memory-limit" "256Mi"
+      "cpu-request" "50m" "cpu-limit" "none" "memory-request" "32Mi" "memory-limit" "512Mi"
       "run-as-user" "4343" "log-level" "info" -}}
 {{- $known := concat (keys $settings) (list "keys" "client-id" "config" "no-proxy" "redirect-exempt-networks" "default-host" "upstream" "upstream-ca" "app") -}}
 {{- range $name, $value := . -}}
