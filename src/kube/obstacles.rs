@@ -309,6 +309,13 @@ impl Found {
                      keys; give it another user, or let {field} be false"
                 ));
             }
+            // A program that starts is open to its user until it has closed itself.
+            if shared && user == Some(0) && may_change_user(container) {
+                self.problem(format!(
+                    "spec.{field}: container \"{name}\" runs as root, so it could become the sidecar's user {ours} \
+                     and read its keys when it starts; give it a user, drop SETUID, or let {field} be false"
+                ));
+            }
             if shared && has_power(container, "SYS_PTRACE") {
                 self.problem(format!(
                     "spec.{field}: container \"{name}\" may look into all processes and could read the \
@@ -318,7 +325,8 @@ impl Found {
         }
         if shared {
             self.warn(format!(
-                "spec.{field}: the app sees the sidecar's processes; only another user keeps it from its keys"
+                "spec.{field}: the app sees the sidecar's processes; only another user than root, and than the sidecar's, \
+                 keeps it from its keys"
             ));
         }
     }
@@ -399,6 +407,14 @@ fn has_power(container: &Value, capability: &str) -> bool {
     let mut added = added.filter_map(Value::as_str);
     is_true(container, &["securityContext", "privileged"])
         || added.any(|one| one.trim_start_matches("CAP_") == capability || one == "ALL")
+}
+
+/// Whether root in this container may become any other user, as it usually may.
+fn may_change_user(container: &Value) -> bool {
+    let dropped = items(container, &["securityContext", "capabilities", "drop"]).iter();
+    let mut dropped = dropped.filter_map(Value::as_str);
+    let is_dropped = dropped.any(|one| matches!(one.trim_start_matches("CAP_"), "SETUID" | "ALL"));
+    !is_dropped || has_power(container, "SETUID")
 }
 
 /// Whether a pod says that it is for Windows, in one of the ways it can.

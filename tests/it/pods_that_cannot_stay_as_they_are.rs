@@ -121,6 +121,22 @@ fn what_is_in_the_way_in_a_pod_is_named() {
         ),
         (
             &[],
+            json!({ "shareProcessNamespace": true, "securityContext": { "runAsUser": 0 } }),
+            "spec.shareProcessNamespace: container \"app\" runs as root, so it could become the sidecar's user 4343 and read its keys when it starts",
+        ),
+        (
+            &[],
+            {
+                let powers = json!({ "drop": ["ALL"], "add": ["SETUID"] });
+                let security = json!({ "runAsUser": 0, "capabilities": powers });
+                let mut spec = container(&json!({ "securityContext": security }));
+                spec["hostPID"] = json!(true);
+                spec
+            },
+            "spec.hostPID: container \"app\" runs as root",
+        ),
+        (
+            &[],
             json!({ "hostPID": true, "securityContext": ours }),
             "spec.hostPID: ",
         ),
