@@ -445,4 +445,8 @@ fn the_command_writes_all_or_nothing() {
         "{}",
         said.err
     );
+    let namespace = "apiVersion: v1\nkind: Namespace\nmetadata: { name: a, labels: { countersign.dev/injection: enabled } }\n";
+    let said = manifests::inject(&[], namespace);
+    assert_eq!((said.code, said.out.as_str()), (0, namespace));
+    assert_eq!(said.err, "", "a namespace asks for nothing");
 }

@@ -120,7 +120,10 @@ impl Visit<'_> {
 
     /// Says of what passes that it seems to ask for what it does not get.
     pub(super) fn pass(&mut self, called: &str, whole: &str) {
-        if whole.contains(&inject_name()) {
+        let name = inject_name();
+        // Not of `countersign.dev/injection`, the label of namespaces.
+        let is_whole = |rest: &str| !rest.starts_with(|next: char| next.is_ascii_alphanumeric());
+        if whole.split(&name).skip(1).any(is_whole) {
             let why = "nothing is added: what pods it makes is not known here; the injector in the cluster sees them";
             self.note(called, why);
         }
