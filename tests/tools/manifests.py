@@ -1,8 +1,9 @@
 """Looks at manifests with tools that are not the sidecar's own: PyYAML, jsonpatch and the schemas of Kubernetes.
 
-Reads stdin, writes stdout; says what it was asked, never what is right. Used by tests/it/support/manifests.rs.
+Reads stdin, writes stdout; says what it was asked, never what is right. Used by manifests.rs and charts.rs of tests/it/support.
 
   read              YAML documents -> a line of JSON each, what has no JSON as text
+  read-all          a JSON object of YAML texts by name -> a line with the documents of each, without empty ones
   validate VERSION  YAML documents -> a line for each that the schemas refuse
   patch             a line {"pod": ..., "patch": ...} each -> a line of JSON each, patched
 """
@@ -27,6 +28,11 @@ def documents():
         return yaml.safe_load_all(text)
 
 
+def documents_by_name():
+    texts = json.load(sys.stdin)
+    return {name: [one for one in yaml.safe_load_all(text) if one is not None] for name, text in texts.items()}
+
+
 def validate(version):
     for document in documents():
         if document is None:
@@ -45,6 +51,8 @@ def main():
     if command == "read":
         for document in documents():
             line(document)
+    elif command == "read-all":
+        line(documents_by_name())
     elif command == "validate":
         validate(sys.argv[2])
     elif command == "patch":

@@ -89,7 +89,7 @@ pub fn documents(yaml: &str) -> Vec<Value> {
 /// The same for many texts at once.
 pub fn documents_by_name(texts: &BTreeMap<String, String>) -> BTreeMap<String, Vec<Value>> {
     let texts = serde_json::to_value(texts).unwrap().to_string();
-    let read: Value = serde_json::from_str(&python("documents.py", &[], &texts)).unwrap();
+    let read: Value = serde_json::from_str(&python("manifests.py", &["read-all"], &texts)).unwrap();
     let Value::Object(read) = read else {
         panic!("{read}")
     };
