@@ -9,6 +9,7 @@ pub mod probes;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ::http::header::{ALLOW, CONTENT_TYPE, ORIGIN};
 use ::http::{HeaderValue, Method, Request, Response, StatusCode};
@@ -23,6 +24,10 @@ use crate::live::Live;
 use crate::net::drain::{Drain, Phase};
 use crate::net::serve::{Ends, Service};
 use crate::telemetry::Metrics;
+
+/// How long a connection may be without a request: the kubelet's probes must find room while strangers hold all that there
+/// are, and Prometheus connects anew.
+pub const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What the configuration says of the admin port.
 #[derive(Clone, Debug)]

@@ -11,6 +11,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::admin;
 use crate::admin::probes::Probes;
 use crate::clock::Clock;
 use crate::kube::Defaults;
@@ -174,7 +175,11 @@ fn serve<S: Service>(
         tls,
         counted: Some((metrics.clone(), name)),
         connections: CONNECTIONS,
-        head_timeout: HEAD_TIMEOUT,
+        head_timeout: if name == NAME {
+            HEAD_TIMEOUT
+        } else {
+            admin::PATIENCE
+        },
         head_limit: HEAD_LIMIT,
         ..Settings::plain(metrics.connections.with_label_values(&[name]))
     };

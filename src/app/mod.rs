@@ -27,7 +27,7 @@ use self::listeners::Bound;
 use self::prepared::State;
 use self::reload::{Reloader, Targets};
 use self::running::Side;
-use crate::admin::Admin;
+use crate::admin::{self, Admin};
 use crate::ca::trust::{self, TrustError};
 use crate::ca::{Authority, AuthorityError};
 use crate::clock::Clock;
@@ -250,10 +250,10 @@ impl Common {
                 connections: self.state.config.limits.connections,
                 tls: tls.cloned(),
                 counted: Some((self.metrics.clone(), name)),
-                head_timeout: if name == "ingress" {
-                    STRANGERS
-                } else {
-                    usual.head_timeout
+                head_timeout: match name {
+                    "ingress" => STRANGERS,
+                    "admin" => admin::PATIENCE,
+                    _ => usual.head_timeout,
                 },
                 ..usual
             };

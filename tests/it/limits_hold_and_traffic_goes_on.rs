@@ -140,7 +140,8 @@ async fn a_body_of_an_app_that_stands_still_is_given_up_after_ten_seconds() {
 async fn a_head_that_does_not_come_ends_its_connection() {
     let world = World::new().await;
     let inbound = Inbound::new().await;
-    for (to, seconds) in [(world.egress, 75), (inbound.ingress, 30)] {
+    let admin = world.running.admin.unwrap();
+    for (to, seconds) in [(world.egress, 75), (inbound.ingress, 30), (admin, 5)] {
         for head in ["", "POST / HT", "POST / HTTP/1.1\r\nHost: x\r\n"] {
             let begun = tokio::time::Instant::now();
             let mut stream = begin(to, head.as_bytes()).await;
