@@ -122,7 +122,8 @@ fn names() -> String {
             .default
             .map(|default| format!(" [default: {default}]"));
         let (name, what, values) = (annotation.text, annotation.what, annotation.values);
-        format!("  {name}: {what} ({values}){}", default.unwrap_or_default())
+        let default = default.unwrap_or_default();
+        format!("  {name}: {values}{default}\n          {what}")
     }));
     lines.join("\n").replace('`', "")
 }
