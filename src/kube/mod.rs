@@ -3,7 +3,7 @@
 //! [`inject`] is the whole of it, for `countersign inject` and the admission webhook alike: it looks at a pod and says what
 //! it would be with the sidecar, or why it stays as it is. It never asks the cluster, and never changes half of a
 //! pod: whatever is wrong with it or its annotations leaves it alone. Of the files, `annotations` is the table of
-//! what can be said, `settings` what one pod says, `obstacles` what is in the way, `sidecar` and `environment` what
+//! what can be said, `settings` what one pod says, `form` and `obstacles` what is in the way, `sidecar` and `environment` what
 //! is added, `patch` how. `manifest` and `yaml` serve the command; `webhook`, `review`, `bounded`, `serving` and
 //! `cluster` the injector.
 
@@ -12,6 +12,7 @@ mod bounded;
 pub mod cluster;
 mod defaults;
 mod environment;
+mod form;
 pub mod manifest;
 mod obstacles;
 mod patch;
@@ -79,7 +80,7 @@ pub fn inject(pod: &Value, defaults: &Defaults) -> Outcome {
 }
 
 fn decide(pod: &Value, defaults: &Defaults) -> Outcome {
-    let malformed = obstacles::malformed(pod);
+    let malformed = form::malformed(pod);
     let said = match Said::read(pod) {
         Ok(said) => said,
         Err(problems) => return Outcome::Refused(problems),
