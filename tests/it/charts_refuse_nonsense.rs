@@ -24,6 +24,10 @@ const NONSENSE: &[(&str, &str)] = &[
         "injector.webhook.failurePolicy",
     ),
     (
+        "monitoring: {prometheusRule: {runbooks: docs.example}}",
+        "monitoring.prometheusRule.runbooks",
+    ),
+    (
         "injector: {webhook: {timeoutSeconds: 31}}",
         "injector.webhook.timeoutSeconds",
     ),

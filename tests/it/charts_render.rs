@@ -254,6 +254,13 @@ fn rules_and_dashboard_are_those_of_deploy() {
     let rules = fs::read_to_string(at("deploy/prometheus/countersign-rules.yaml")).unwrap();
     let rules = crate::support::charts::documents(&rules);
     assert_eq!(only(&documents, "PrometheusRule")["spec"], rules[0]);
+    let everything = rendered(&chart(), Some(&sets()["everything"]));
+    let addresses =
+        everything.matches("runbook_url: https://docs.example/countersign/docs/OPERATIONS.md#");
+    assert_eq!(
+        addresses.count(),
+        everything.matches("runbook_url: ").count()
+    );
     let dashboard = fs::read_to_string(at("deploy/grafana/countersign.json")).unwrap();
     let mut maps = documents
         .iter()
