@@ -15,6 +15,9 @@ version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
 grep -q "^## \[$version\]" CHANGELOG.md || fail "CHANGELOG.md has no section [$version]"
 REVISION=$(git rev-parse HEAD)
 SOURCE_DATE_EPOCH=$(git log -1 --format=%ct)
+# A folder of the commit's own: OpenSSL writes down when it was built, and one that was built for something else
+# has another time in it.
+export CARGO_TARGET_DIR=target/release-of-$REVISION
 export REVISION SOURCE_DATE_EPOCH
 machine=$(uname -m)
 
