@@ -14,11 +14,17 @@ use openssl::hash::MessageDigest;
 use openssl::nid::Nid;
 use openssl::pkey::{PKey, Private};
 use openssl::rsa::Rsa;
+use openssl::stack::Stack;
 use openssl::x509::extension::{
     AuthorityKeyIdentifier, BasicConstraints, ExtendedKeyUsage, KeyUsage, SubjectAlternativeName,
     SubjectKeyIdentifier,
 };
-use openssl::x509::{X509, X509Builder, X509Name, X509NameBuilder, X509NameRef};
+use openssl::x509::store::X509StoreBuilder;
+use openssl::x509::verify::X509VerifyParam;
+use openssl::x509::{
+    X509, X509Builder, X509Name, X509NameBuilder, X509NameRef, X509PurposeId, X509StoreContext,
+    X509VerifyResult,
+};
 
 use super::constraints::Permitted;
 pub use crate::net::x509::{not_after, not_before};
@@ -181,6 +187,42 @@ pub fn rsa_key() -> Result<PKey<Private>, IssueError> {
 pub fn ec_key() -> Result<PKey<Private>, IssueError> {
     let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1)?;
     PKey::from_ec_key(EcKey::generate(group.as_ref())?)
+}
+
+/// What a client that trusts these CAs says to a server's certificate, sent with others, for a host at that time.
+///
+/// # Errors
+/// When OpenSSL cannot look at them.
+pub(super) fn judge(
+    leaf: &X509,
+    trusted: &[X509],
+    sent: &[X509],
+    host: &str,
+    now: SystemTime,
+) -> Result<Result<(), X509VerifyResult>, IssueError> {
+    let mut parameters = X509VerifyParam::new()?;
+    parameters.set_time(unix(now));
+    parameters.set_purpose(X509PurposeId::SSL_SERVER)?;
+    parameters.set_host(host)?;
+    let mut store = X509StoreBuilder::new()?;
+    for authority in trusted {
+        store.add_cert(authority.clone())?;
+    }
+    store.set_param(parameters.as_ref())?;
+    let mut chain = Stack::new()?;
+    for certificate in sent {
+        chain.push(certificate.clone())?;
+    }
+    let mut context = X509StoreContext::new()?;
+    context.init(
+        store.build().as_ref(),
+        leaf.as_ref(),
+        chain.as_ref(),
+        |context| {
+            let accepted = context.verify_cert()?;
+            Ok(accepted.then_some(()).ok_or(context.error()))
+        },
+    )
 }
 
 fn authority(builder: &mut X509Builder, profile: Profile<'_>) -> Result<(), IssueError> {

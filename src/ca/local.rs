@@ -4,16 +4,14 @@
 //! with a client's eyes, a CA whose certificates clients would refuse. Called by the authority and by
 //! the directory.
 
+use std::slice;
 use std::time::{Duration, SystemTime};
 
 use openssl::error::ErrorStack;
 use openssl::hash::MessageDigest;
 use openssl::pkey::{PKey, Private};
 use openssl::sha::sha256;
-use openssl::stack::Stack;
-use openssl::x509::store::X509StoreBuilder;
-use openssl::x509::verify::X509VerifyParam;
-use openssl::x509::{X509, X509PurposeId, X509StoreContext};
+use openssl::x509::X509;
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 
@@ -143,27 +141,12 @@ impl Local {
     ) -> Result<Result<(), Refusal>, ErrorStack> {
         let key = certificate::ec_key()?;
         let leaf = self.vouch(host, &key, Validity::starting(now, Duration::from_hours(1)))?;
-        let mut parameters = X509VerifyParam::new()?;
-        parameters.set_time(certificate::unix(now));
-        parameters.set_purpose(X509PurposeId::SSL_SERVER)?;
-        parameters.set_host(host)?;
-        let mut trusted = X509StoreBuilder::new()?;
-        trusted.add_cert(self.root.clone())?;
-        trusted.set_param(parameters.as_ref())?;
-        let mut sent = Stack::new()?;
-        sent.push(self.issuing.certificate.clone())?;
-        let mut context = X509StoreContext::new()?;
-        let (accepted, result) = context.init(
-            trusted.build().as_ref(),
-            leaf.as_ref(),
-            sent.as_ref(),
-            |context| Ok((context.verify_cert()?, context.error())),
-        )?;
-        Ok(match (accepted, result.as_raw()) {
-            (true, _) => Ok(()),
-            (false, PERMITTED_VIOLATION | EXCLUDED_VIOLATION) => Err(Refusal::NotPermitted),
-            (false, _) => Err(Refusal::Other(result.error_string())),
-        })
+        let sent = slice::from_ref(&self.issuing.certificate);
+        let judged = certificate::judge(&leaf, slice::from_ref(&self.root), sent, host, now)?;
+        Ok(judged.map_err(|why| match why.as_raw() {
+            PERMITTED_VIOLATION | EXCLUDED_VIOLATION => Refusal::NotPermitted,
+            _ => Refusal::Other(why.error_string()),
+        }))
     }
 }
 

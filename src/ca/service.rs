@@ -10,10 +10,7 @@ use std::time::{Duration, SystemTime};
 use openssl::error::ErrorStack;
 use openssl::pkey::{PKey, Private};
 use openssl::sha::sha256;
-use openssl::stack::Stack;
-use openssl::x509::store::X509StoreBuilder;
-use openssl::x509::verify::X509VerifyParam;
-use openssl::x509::{X509, X509PurposeId, X509StoreContext};
+use openssl::x509::X509;
 use zeroize::Zeroizing;
 
 use super::certificate::{self, IssueError, Issuer, Profile, Server, Validity};
@@ -247,24 +244,8 @@ fn accepted(
     name: &str,
     now: SystemTime,
 ) -> Result<Option<&'static str>, ErrorStack> {
-    let mut parameters = X509VerifyParam::new()?;
-    parameters.set_time(certificate::unix(now));
-    parameters.set_purpose(X509PurposeId::SSL_SERVER)?;
-    parameters.set_host(name)?;
-    let mut trusted = X509StoreBuilder::new()?;
-    for authority in authorities {
-        trusted.add_cert(authority.clone())?;
-    }
-    trusted.set_param(parameters.as_ref())?;
-    let sent = Stack::new()?;
-    let mut context = X509StoreContext::new()?;
-    let (accepted, result) = context.init(
-        trusted.build().as_ref(),
-        leaf.as_ref(),
-        sent.as_ref(),
-        |context| Ok((context.verify_cert()?, context.error())),
-    )?;
-    Ok((!accepted).then(|| result.error_string()))
+    let judged = certificate::judge(leaf, authorities, &[], name, now)?;
+    Ok(judged.err().map(|why| why.error_string()))
 }
 
 fn written(time: SystemTime) -> String {
