@@ -102,14 +102,7 @@ impl Admin {
         if let Some(authority) = &self.authority {
             authority.publish(&self.metrics);
         }
-        match self.metrics.render() {
-            Ok(metrics) => typed(
-                StatusCode::OK,
-                "text/plain; version=0.0.4; charset=utf-8",
-                metrics,
-            ),
-            Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, &format!("{error}\n")),
-        }
+        exposition(&self.metrics)
     }
 
     async fn ca(&self) -> Response<Body> {
@@ -178,6 +171,18 @@ impl Admin {
 
 const NOT_FROM_AFAR: &str =
     "only from loopback: ask 127.0.0.1 or [::1] from within the same pod or machine\n";
+
+/// All metrics, as Prometheus reads them.
+fn exposition(metrics: &Metrics) -> Response<Body> {
+    match metrics.render() {
+        Ok(metrics) => typed(
+            StatusCode::OK,
+            "text/plain; version=0.0.4; charset=utf-8",
+            metrics,
+        ),
+        Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, &format!("{error}\n")),
+    }
+}
 
 fn text(status: StatusCode, body: &str) -> Response<Body> {
     typed(status, "text/plain; charset=utf-8", body.to_owned())

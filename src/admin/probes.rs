@@ -7,7 +7,7 @@ use ::http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use tokio::sync::watch;
 
-use super::{not_allowed, text, typed};
+use super::{exposition, not_allowed, text};
 use crate::exchange::Fault;
 use crate::http::Body;
 use crate::net::drain::{Drain, Phase};
@@ -33,7 +33,7 @@ impl Service for Probes {
         match (request.uri().path(), get) {
             ("/livez", true) => text(StatusCode::OK, "ok\n"),
             ("/readyz", true) => self.ready(),
-            ("/metrics", true) => self.metrics(),
+            ("/metrics", true) => exposition(&self.metrics),
             ("/livez" | "/readyz" | "/metrics", false) => not_allowed("GET, HEAD"),
             _ => text(StatusCode::NOT_FOUND, "try /livez, /readyz or /metrics\n"),
         }
@@ -53,14 +53,6 @@ impl Probes {
         match &*self.waiting.borrow() {
             Some(why) => unready(why),
             None => text(StatusCode::OK, "ready\n"),
-        }
-    }
-
-    fn metrics(&self) -> Response<Body> {
-        let exposition = "text/plain; version=0.0.4; charset=utf-8";
-        match self.metrics.render() {
-            Ok(metrics) => typed(StatusCode::OK, exposition, metrics),
-            Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, &format!("{error}\n")),
         }
     }
 }
