@@ -8,25 +8,12 @@ use std::path::Path;
 use countersign::kube::{self, Defaults, Outcome};
 use serde_json::Value;
 
-use crate::support::manifests::{corpus, files, inject, inject_file, invalid, patched, python};
+use crate::support::manifests::{
+    corpus, files, inject, inject_file, invalid, patched, python, templates,
+};
 
 /// From the first that takes native sidecars for granted to the newest there are schemas of.
 const VERSIONS: [&str; 2] = ["1.30", "1.37"];
-
-/// The templates of pods in an object.
-fn templates(object: &Value) -> Vec<&Value> {
-    match object["kind"].as_str().unwrap_or_default() {
-        "List" => object["items"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .flat_map(templates)
-            .collect(),
-        "Pod" => vec![object],
-        "CronJob" => vec![&object["spec"]["jobTemplate"]["spec"]["template"]],
-        _ => object["spec"].get("template").into_iter().collect(),
-    }
-}
 
 fn golden(file: &Path, ending: &str) -> std::path::PathBuf {
     let stem = file.file_stem().unwrap().to_str().unwrap();

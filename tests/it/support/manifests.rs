@@ -26,28 +26,26 @@ pub fn files() -> Vec<PathBuf> {
     files
 }
 
+/// The templates of pods in an object.
+pub fn templates(object: &Value) -> Vec<&Value> {
+    match object["kind"].as_str().unwrap_or_default() {
+        "List" => object["items"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .flat_map(templates)
+            .collect(),
+        "Pod" => vec![object],
+        "CronJob" => vec![&object["spec"]["jobTemplate"]["spec"]["template"]],
+        _ => object["spec"].get("template").into_iter().collect(),
+    }
+}
+
 /// The pods that the objects of the corpus would make.
 pub fn pods() -> Vec<Value> {
-    fn templates(object: &Value) -> Vec<Value> {
-        match object["kind"].as_str().unwrap_or_default() {
-            "List" => object["items"]
-                .as_array()
-                .unwrap()
-                .iter()
-                .flat_map(templates)
-                .collect(),
-            "Pod" => vec![object.clone()],
-            "CronJob" => vec![object["spec"]["jobTemplate"]["spec"]["template"].clone()],
-            _ => object["spec"]
-                .get("template")
-                .cloned()
-                .into_iter()
-                .collect(),
-        }
-    }
     let read = |file: &PathBuf| python(&fs::read_to_string(file).unwrap());
     let objects: Vec<Value> = files().iter().flat_map(read).collect();
-    let mut pods: Vec<Value> = objects.iter().flat_map(templates).collect();
+    let mut pods: Vec<Value> = objects.iter().flat_map(templates).cloned().collect();
     for pod in &mut pods {
         pod["apiVersion"] = Value::from("v1");
         pod["kind"] = Value::from("Pod");
