@@ -202,7 +202,7 @@ needs=(
     "has_servers|dnsmasq and tinyproxy|dnsmasq-base tinyproxy-bin"
     "has_containers|podman, buildah, runc and a static busybox|podman buildah runc conmon catatonit netavark aardvark-dns golang-github-containers-common uidmap busybox-static"
     "has_prometheus|prometheus and promtool|prometheus"
-    "has_kubectl|kubectl of 1.25 or newer|kubernetes-client"
+    "has_kubectl|kubectl of 1.25 or newer (Debian 12 has an older one; put a newer one before it)|kubernetes-client"
     "has_systemd_analyze|systemd-analyze|systemd"
     "has_tokens|SoftHSM, pkcs11-tool and p11-kit|softhsm2 opensc p11-kit p11-kit-modules"
 )
