@@ -1,6 +1,8 @@
 //! `countersign inject` changes nothing but what it adds: bytes where nothing is added, and what values mean to
 //! kubectl and to other readers where a document is written anew.
 
+use std::sync::LazyLock;
+
 use serde_json::Value;
 
 use crate::support::manifests::{Said, inject, kubectl, python};
@@ -36,6 +38,18 @@ fn listed(values: &str) -> String {
     )
 }
 
+/// Keys that no reader takes from one line.
+static LONG_KEYS: LazyLock<String> = LazyLock::new(|| {
+    let long = |number: usize, value: &str| {
+        let (key, escapes) = ("k".repeat(1100), "\\x01".repeat(300));
+        format!("? {key}{number}\n{value}\n? \"{escapes}{number}\"\n{value}\n")
+    };
+    let text = long(1, ": v");
+    let list = long(2, ": [1, [2, {c: 3}]]");
+    let mapping = long(3, ": {d: {e: 5, f: []}}");
+    text + "between: x\n" + &list + &mapping
+});
+
 #[test]
 fn values_mean_to_kubectl_and_to_others_what_they_meant() {
     for values in [
@@ -54,6 +68,7 @@ fn values_mean_to_kubectl_and_to_others_what_they_meant() {
         "1: a\nyes: b\n'no': c\n0x10: d\n\"\": e\n'a: b': f\n'2026-01-01': g\n? h\n: i",
         "a: {}\nb: []\nc: [[], [[1], {}], [{ d: [] }]]\ne: [~, '', null]\nf:\n- - 1\n  - - 2\n- - 3",
         "a: !!str 12\nb: !!str yes\nc: !!str",
+        LONG_KEYS.as_str(),
     ] {
         let before = listed(values);
         let out = inject(&[], &before);
@@ -149,6 +164,41 @@ fn json_stays_json_and_keeps_its_indentation() {
 }
 
 #[test]
+fn what_only_looks_like_a_marker_or_a_comment_is_a_key() {
+    for key in [
+        "---# not a marker",
+        "\u{a0}# not a comment",
+        "---\u{a0}neither",
+    ] {
+        let before = format!("{key}: b\n{}", POD.trim_start());
+        let out = inject(&[], &before);
+        let out = done(&out);
+        assert_eq!(out.matches(": b\n").count(), 1, "{out}");
+        let (meant, means) = (&python(&before)[0], &python(out)[0]);
+        assert_eq!((&means[key], &means["kind"]), (&meant[key], &meant["kind"]));
+        assert_eq!(done(&inject(&[], out)), out);
+    }
+}
+
+#[test]
+fn a_manifest_of_old_macs_is_read_as_lines() {
+    let before = format!("# above{POD}---\nb: c\n---{POD}").replace('\n', "\r");
+    let out = inject(&[], &before);
+    let out = done(&out);
+    assert!(out.starts_with("# above\rapiVersion: v1\n"), "{out:?}");
+    assert_eq!(
+        (
+            out.matches("above").count(),
+            out.matches("kind: Pod").count()
+        ),
+        (1, 2),
+        "{out:?}"
+    );
+    assert!(out.contains("---\rb: c\r---\r"), "{out:?}");
+    assert_eq!(python(out).len(), 3);
+}
+
+#[test]
 fn several_files_come_out_as_one_stream() {
     let folder = tempfile::tempdir().unwrap();
     let files = [
@@ -172,6 +222,11 @@ fn what_cannot_be_read_is_told_with_its_line_and_nothing_comes_out() {
         let before = vec![format!("*a{}", n - 1); 10].join(",");
         text + &format!("a{n}: &a{n} [{before}]\n")
     });
+    // As deep as may be read, and the sidecar goes deeper than the pod did.
+    let list = "{apiVersion: v1, kind: List, items: [";
+    let pod = "{apiVersion: v1, kind: Pod, metadata: {annotations: {countersign.dev/inject: enabled, \
+               countersign.dev/keys: k, countersign.dev/client-id: c}}, spec: {containers: [{name: a, image: b}]}}";
+    let nested = format!("{}{pod}{}", list.repeat(48), "]}".repeat(48));
     for (text, complaint) in [
         (
             "a: 1\nb: 2\na: 3\n",
@@ -217,6 +272,14 @@ fn what_cannot_be_read_is_told_with_its_line_and_nothing_comes_out() {
         (
             &format!("{POD}    yes: a\n    on: b\n"),
             "stdin:15: the key \"true\" is given twice, in different spellings",
+        ),
+        (
+            &format!("a: \"\u{2028}\"\n---{POD}    args: [\"one\u{2028}two\"]\n"),
+            "stdin:15: has a line end of Unicode (U+0085, U+2028 or U+2029), at which kubectl ends the line",
+        ),
+        (
+            &nested,
+            "stdin:1: with the sidecar it cannot be written so that it can be read again: is deeper than 100 levels",
         ),
     ] {
         let said = inject(&[], text);

@@ -4,6 +4,7 @@
 //! anew, and means the same but for the sidecar; only the comments above it stay. Called by `countersign inject`.
 
 mod json;
+mod layout;
 mod workload;
 
 use serde_json::Value;
@@ -64,10 +65,10 @@ impl Reader<'_> {
 
     fn stream(&mut self, text: &str) -> String {
         let (mut whole, mut line) = (String::new(), 1);
-        for document in documents(text) {
+        for document in layout::documents(text) {
             let new = self.yaml(line, document);
             whole.push_str(new.as_deref().unwrap_or(document));
-            line += document.matches('\n').count();
+            line += layout::count(document);
         }
         whole
     }
@@ -95,13 +96,13 @@ impl Reader<'_> {
             visit.pass(&format!("{} {name}", word("kind")), text);
             return None;
         }
-        match node.to_json() {
-            Ok(object) => Some(spelled(&visit.document(object)?, text)),
-            Err(problem) => {
-                self.tell(line, &problem);
-                None
-            }
-        }
+        let new = node.to_json().and_then(|object| {
+            visit
+                .document(object)
+                .map(|new| written(&new, text))
+                .transpose()
+        });
+        new.map_err(|problem| self.tell(line, &problem)).ok()?
     }
 
     fn visit(&mut self, line: usize) -> Visit<'_> {
@@ -122,46 +123,34 @@ impl Reader<'_> {
 }
 
 /// A value as a document that ends its lines as the old text does, below the comments the old one began with.
-fn spelled(value: &Value, before: &str) -> String {
-    let mut text = String::new();
-    for line in before.split_inclusive('\n') {
-        let bare = line.trim();
-        let marker = bare.strip_prefix("---").map(str::trim_start);
-        let is_first = text.is_empty();
-        if bare.is_empty() || bare.starts_with('#') {
-            text.push_str(line);
-        } else if let Some(rest) = marker.filter(|_| is_first) {
-            if rest.is_empty() || rest.starts_with('#') {
-                text.push_str(line);
-            } else {
-                text.push_str("---\n");
-                break;
-            }
-        } else {
-            break;
-        }
+///
+/// # Errors
+/// What other readers would find in it that does not stand there.
+fn written(value: &Value, before: &str) -> Result<String, Problem> {
+    if let Some(line) = layout::oddly_broken(before) {
+        let what = "has a line end of Unicode (U+0085, U+2028 or U+2029), at which kubectl ends the line and others do \
+                    not; write it between double quotes as \\N, \\L or \\P";
+        let what = what.to_owned();
+        return Err(Problem { line, what });
     }
-    let written = yaml::write(value);
-    if before.contains("\r\n") {
-        text + &written.replace('\n', "\r\n")
-    } else {
-        text + &written
-    }
+    let text = spelled(value, before);
+    // What was overlooked here must not come out as another pod.
+    let again = yaml::read(&text).and_then(|node| node.map(|node| node.to_json()).transpose());
+    let why = match again {
+        Ok(again) if again.as_ref() == Some(value) => return Ok(text),
+        Ok(_) => "it would be read as something else",
+        Err(ref problem) => &problem.what,
+    };
+    let what = format!("with the sidecar it cannot be written so that it can be read again: {why}");
+    Err(Problem { line: 1, what })
 }
 
-/// The documents of a stream, each with the marker before it; together they are the text.
-fn documents(text: &str) -> Vec<&str> {
-    let (mut documents, mut begin, mut position) = (Vec::new(), 0, 0);
-    for line in text.split_inclusive('\n') {
-        let is_marker = line
-            .strip_prefix("---")
-            .is_some_and(|rest| rest.trim_start() != rest || rest.is_empty());
-        if is_marker && position > begin {
-            documents.extend(text.get(begin..position));
-            begin = position;
-        }
-        position += line.len();
-    }
-    documents.extend(text.get(begin..));
-    documents
+fn spelled(value: &Value, before: &str) -> String {
+    let written = yaml::write(value);
+    let ended = if before.contains("\r\n") {
+        written.replace('\n', "\r\n")
+    } else {
+        written
+    };
+    layout::head(before) + &ended
 }

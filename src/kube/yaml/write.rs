@@ -8,6 +8,9 @@ use std::fmt::Write;
 
 use serde_json::{Map, Value};
 
+/// How many bytes of a key may stand before its colon in one line; readers look no further than 1024 characters.
+const LONGEST_KEY: usize = 128;
+
 /// A value as a document, a line end at its end.
 pub(crate) fn write(value: &Value) -> String {
     let mut writer = Writer::default();
@@ -34,14 +37,14 @@ impl Writer {
             if index > 0 {
                 self.line(indent);
             }
-            self.string(key);
-            self.text.push(':');
+            let is_long = self.key(key, indent);
             match value {
                 Value::Object(members) if !members.is_empty() => {
                     self.line(indent + 2);
                     self.members(members, indent + 2);
                 }
                 Value::Array(items) if !items.is_empty() => {
+                    let indent = if is_long { indent + 2 } else { indent };
                     self.line(indent);
                     self.items(items, indent);
                 }
@@ -51,6 +54,19 @@ impl Writer {
                 }
             }
         }
+    }
+
+    /// A key and its colon; says whether it needed a line of its own.
+    fn key(&mut self, key: &str, indent: usize) -> bool {
+        let begin = self.text.len();
+        self.string(key);
+        let is_long = self.text.len() - begin > LONGEST_KEY;
+        if is_long {
+            self.text.insert_str(begin, "? ");
+            self.line(indent);
+        }
+        self.text.push(':');
+        is_long
     }
 
     fn items(&mut self, items: &[Value], indent: usize) {
