@@ -1,10 +1,13 @@
 #!/usr/bin/env bash
 # Fuzzes what reads bytes of strangers, each target for some seconds: fuzz.sh [SECONDS] [TARGET...]
+# With SEED set it begins at the same place each time, and does not learn: so a commit gets one verdict.
 # Stable Rust and a C++ compiler do; what cargo-fuzz would set is set here. What is found is left in
 # fuzz/artifacts and ends with exit code 1.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 seconds=${1:-10}
+# libFuzzer takes 0 for a seed of its own choice.
+seed=${SEED:-0}
 shift || true
 flags='--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4
   -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table
@@ -28,16 +31,24 @@ fi
 
 # What it learns stays out of the committed corpus: `-merge=1` takes it over by hand.
 fuzz() {
-    mkdir -p "artifacts/$1" "target/corpus/$1"
-    if "$built/$1" -max_total_time="$seconds" -max_len=8192 -timeout=10 -rss_limit_mb=1024 \
-        -artifact_prefix="artifacts/$1/" "target/corpus/$1" "corpus/$1" >"target/$1.log" 2>&1; then
+    local learnt=target/corpus/$1
+    if [ "$seed" != 0 ]; then
+        learnt=target/forgotten/$1
+        rm -rf "$learnt"
+    fi
+    mkdir -p "artifacts/$1" "$learnt"
+    if "$built/$1" -max_total_time="$seconds" -seed="$seed" -max_len=8192 -timeout=10 \
+        -rss_limit_mb=1024 -artifact_prefix="artifacts/$1/" "$learnt" "corpus/$1" \
+        >"target/$1.log" 2>&1; then
         echo "fuzz $1: $(tail -1 "target/$1.log")"
     else
-        tail -40 "target/$1.log"
+        # What panicked stands before the backtrace, and the input behind it.
+        grep -a -A 3 ' panicked at ' "target/$1.log" || true
+        tail -25 "target/$1.log"
         echo "fuzz $1: found something, see fuzz/artifacts/$1" >&2
         return 1
     fi
 }
 export -f fuzz
-export built seconds
+export built seconds seed
 printf '%s\n' "$@" | xargs -P "$(nproc)" -I{} bash -c 'fuzz {}'
