@@ -4,8 +4,8 @@
 //! it would be with the sidecar, or why it stays as it is. It never asks the cluster, and never changes half of a
 //! pod: whatever is wrong with it or its annotations leaves it alone. Of the files, `annotations` is the table of
 //! what can be said, `settings` what one pod says, `form` and `obstacles` what is in the way, `sidecar` and `environment` what
-//! is added, `patch` how. `manifest` and `yaml` serve the command; `webhook`, `review`, `bounded`, `serving` and
-//! `cluster` the injector.
+//! is added, `patch` how. `manifest` and `yaml` serve the command; `webhook`, `review`, `request`, `bounded`,
+//! `serving` and `cluster` the injector.
 
 mod annotations;
 mod bounded;
@@ -16,6 +16,7 @@ mod form;
 pub mod manifest;
 mod obstacles;
 mod patch;
+mod request;
 mod review;
 pub mod serving;
 mod settings;

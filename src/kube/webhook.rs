@@ -15,7 +15,8 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
-use super::review::{self, Answer, NoReview, Verdict};
+use super::request::NoReview;
+use super::review::{self, Answer, Verdict};
 use super::{Defaults, inject};
 use crate::exchange::Fault;
 use crate::http::body::{BodyError, Held, full, hold};
