@@ -1,6 +1,5 @@
 //! `redirect`: the kernel's rules of transparent mode, for an init container or a host.
 
-use std::net::IpAddr;
 use std::num::NonZeroU16;
 
 use clap::{Args, Subcommand, ValueEnum};
@@ -8,6 +7,7 @@ use ipnet::IpNet;
 
 use super::output::{complain, say};
 use super::{Failure, environment};
+use crate::net::network;
 use crate::redirect::{self, Choice, Done, Family, Programs, Rules, Wanted};
 
 /// Lead the app's outbound TCP to the sidecar by rules of the kernel.
@@ -66,7 +66,7 @@ struct Flags {
     #[arg(long, value_name = "PORT", value_parser = port)]
     exempt_port: Vec<NonZeroU16>,
     /// A destination network that goes out untouched, such as `10.0.0.0/8` or `fd00::/8`.
-    #[arg(long, value_name = "CIDR", value_parser = network)]
+    #[arg(long, value_name = "CIDR", value_parser = network::parse)]
     exempt_network: Vec<IpNet>,
     /// Leave IPv6 alone.
     #[arg(long)]
@@ -172,20 +172,4 @@ fn id(text: &str) -> Result<u32, String> {
     // The kernel's own sign for nobody at all.
     let id = text.parse().ok().filter(|id| *id != u32::MAX);
     id.ok_or_else(|| format!("\"{text}\" is no number of a user or group; `id` shows it"))
-}
-
-/// An address or a network; with bits behind its length it might be meant otherwise.
-fn network(text: &str) -> Result<IpNet, String> {
-    let host = text.parse::<IpAddr>().map(IpNet::from);
-    let network = host.or_else(|_no_address| text.parse::<IpNet>());
-    let network = network.map_err(|_syntax| {
-        format!("\"{text}\" is no network; write it like 10.0.0.0/8 or fd00::/8")
-    })?;
-    if network != network.trunc() {
-        let meant = network.trunc();
-        return Err(format!(
-            "\"{text}\" has bits set behind its length; the network is {meant}"
-        ));
-    }
-    Ok(network)
 }

@@ -10,6 +10,7 @@ use ::http::Uri;
 pub(super) use countersign_protocol::{ClientId, KeyVersion};
 use ipnet::IpNet;
 
+use crate::net::network;
 use crate::upstream::{Host, Origin};
 
 /// Whether a value is good.
@@ -198,17 +199,7 @@ pub(super) fn containers(text: &str) -> Result<Vec<String>, String> {
 }
 
 pub(super) fn networks(text: &str) -> Result<Vec<IpNet>, String> {
-    list(text, |item| {
-        network(item).ok_or_else(|| {
-            format!("\"{item}\" is no network; write it like 10.0.0.0/8 or fd00::/8")
-        })
-    })
-}
-
-fn network(text: &str) -> Option<IpNet> {
-    let host = text.parse::<IpAddr>().map(IpNet::from);
-    let network = host.or_else(|_no_address| text.parse::<IpNet>()).ok()?;
-    (network == network.trunc()).then_some(network)
+    list(text, network::parse)
 }
 
 /// An entry of `NO_PROXY`.
@@ -221,7 +212,7 @@ pub(super) enum Past {
 
 pub(super) fn no_proxy(text: &str) -> Result<Vec<Past>, String> {
     list(text, |item| {
-        if let Some(network) = network(item) {
+        if let Ok(network) = network::parse(item) {
             return Ok(Past::Network(network));
         }
         let name = item.strip_prefix('.').unwrap_or(item);

@@ -9,6 +9,7 @@ pub mod drain;
 pub mod guard;
 pub mod handshake;
 pub mod listener;
+pub mod network;
 pub mod opening;
 pub mod original;
 pub mod peeked;

@@ -60,6 +60,11 @@ const BAD: &[(&str, &str, &str)] = &[
         "\"10.0.0.1/8\" is neither a host name in lower case nor a network",
     ),
     (
+        "redirect-exempt-networks",
+        "10.0.0.1/8",
+        "\"10.0.0.1/8\" has bits set behind its length; the network is 10.0.0.0/8",
+    ),
+    (
         "no-proxy",
         "a,,b",
         "\"a,,b\" has nothing between two commas or at an end",
