@@ -216,6 +216,20 @@ impl Map {
         self.entries.remove(key)
     }
 
+    /// Puts the value of a key that may be there in the place of its default.
+    pub fn set<T>(
+        &mut self,
+        key: &'static str,
+        default: &mut T,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+        problems: &mut Problems,
+    ) {
+        let node = self.take(key);
+        if let Some(value) = node.and_then(|node| node.parse_with(problems, parse)) {
+            *default = value;
+        }
+    }
+
     /// Takes a key that must be there.
     pub fn need(&mut self, key: &'static str, problems: &mut Problems) -> Option<Node> {
         let node = self.take(key);

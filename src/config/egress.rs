@@ -99,24 +99,30 @@ fn tunnels(mut section: Map, problems: &mut Problems) -> Tunnels {
     if let Some(node) = section.take("ports") {
         tunnels.ports = Some(ports(node, problems));
     }
-    if let Some(node) = section.take("idle_timeout") {
-        let idle = node.parse_with(problems, values::duration_or_off);
-        tunnels.idle_timeout = idle.unwrap_or(tunnels.idle_timeout);
-    }
+    section.set(
+        "idle_timeout",
+        &mut tunnels.idle_timeout,
+        values::duration_or_off,
+        problems,
+    );
     section.finish(problems);
     tunnels
 }
 
 fn transparent(mut section: Map, problems: &mut Problems) -> Transparent {
     let mut transparent = Transparent::default();
-    if let Some(node) = section.take("enabled") {
-        let enabled = node.parse_with(problems, values::switch);
-        transparent.enabled = enabled.unwrap_or(true);
-    }
-    if let Some(node) = section.take("peek_timeout") {
-        let timeout = node.parse_with(problems, values::duration);
-        transparent.peek_timeout = timeout.unwrap_or(transparent.peek_timeout);
-    }
+    section.set(
+        "enabled",
+        &mut transparent.enabled,
+        values::switch,
+        problems,
+    );
+    section.set(
+        "peek_timeout",
+        &mut transparent.peek_timeout,
+        values::duration,
+        problems,
+    );
     if let Some(node) = section.take("opaque_ports") {
         transparent.opaque_ports = ports(node, problems);
     }
@@ -195,29 +201,32 @@ fn route(node: Node, keys: &keys::Config, problems: &mut Problems) -> Option<(Ro
     if let Some(node) = section.take("bind") {
         route.bind = binding(node, problems);
     }
-    let mut set = |key, apply: &mut dyn FnMut(&str) -> Result<(), String>| {
-        if let Some(node) = section.take(key) {
-            node.parse_with(problems, apply);
-        }
-    };
-    set("accelerate", &mut |text| {
-        values::switch(text).map(|on| route.accelerate = on)
-    });
-    set("verify", &mut |text| {
-        values::policy(text).map(|policy| route.verify = policy)
-    });
-    set("max_skew", &mut |text| {
-        values::duration_or_off(text).map(|most| route.max_skew = most)
-    });
-    set("timeout", &mut |text| {
-        values::duration(text).map(|most| route.timeout = most)
-    });
-    set("request_limit", &mut |text| {
-        values::size(text).map(|most| route.request_limit = most)
-    });
-    set("response_limit", &mut |text| {
-        values::size(text).map(|most| route.response_limit = most)
-    });
+    section.set(
+        "accelerate",
+        &mut route.accelerate,
+        values::switch,
+        problems,
+    );
+    section.set("verify", &mut route.verify, values::policy, problems);
+    section.set(
+        "max_skew",
+        &mut route.max_skew,
+        values::duration_or_off,
+        problems,
+    );
+    section.set("timeout", &mut route.timeout, values::duration, problems);
+    section.set(
+        "request_limit",
+        &mut route.request_limit,
+        values::size,
+        problems,
+    );
+    section.set(
+        "response_limit",
+        &mut route.response_limit,
+        values::size,
+        problems,
+    );
     section.finish(problems);
     Some((route, place))
 }

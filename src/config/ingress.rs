@@ -122,29 +122,27 @@ fn route(node: Node, keys: &keys::Config, problems: &mut Problems) -> Option<(Ro
         // Without its app the rest is still looked at; the file is refused anyway.
         ..usual(app.or_else(|| "http://127.0.0.1".parse().ok())?)
     };
-    let mut set = |key, apply: &mut dyn FnMut(&str) -> Result<(), String>| {
-        if let Some(node) = section.take(key) {
-            node.parse_with(problems, apply);
-        }
-    };
-    set("verify", &mut |text| {
-        values::policy(text).map(|policy| route.verify = policy)
-    });
-    set("max_skew", &mut |text| {
-        values::duration_or_off(text).map(|most| route.max_skew = most)
-    });
-    set("replay", &mut |text| {
-        values::replay(text).map(|replay| route.replay = replay)
-    });
-    set("timeout", &mut |text| {
-        values::duration(text).map(|most| route.timeout = most)
-    });
-    set("request_limit", &mut |text| {
-        values::size(text).map(|most| route.request_limit = most)
-    });
-    set("response_limit", &mut |text| {
-        values::size(text).map(|most| route.response_limit = most)
-    });
+    section.set("verify", &mut route.verify, values::policy, problems);
+    section.set(
+        "max_skew",
+        &mut route.max_skew,
+        values::duration_or_off,
+        problems,
+    );
+    section.set("replay", &mut route.replay, values::replay, problems);
+    section.set("timeout", &mut route.timeout, values::duration, problems);
+    section.set(
+        "request_limit",
+        &mut route.request_limit,
+        values::size,
+        problems,
+    );
+    section.set(
+        "response_limit",
+        &mut route.response_limit,
+        values::size,
+        problems,
+    );
     let timeouts = section.take("timeouts").and_then(|node| node.map(problems));
     route.timeouts = by_path(timeouts, problems);
     section.finish(problems);

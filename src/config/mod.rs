@@ -341,14 +341,8 @@ fn limits(map: &mut Map, problems: &mut Problems) -> Limits {
                 node.problem("is more than limits.connections", problems);
             }
         }
-        let mut set = |key, place: &mut usize, parse: fn(&str) -> Result<usize, String>| {
-            let found = section
-                .take(key)
-                .and_then(|node| node.parse_with(problems, parse));
-            *place = found.unwrap_or(*place);
-        };
-        set("exchanges", &mut limits.exchanges, values::count);
-        set("buffered", &mut limits.buffered, values::size);
+        section.set("exchanges", &mut limits.exchanges, values::count, problems);
+        section.set("buffered", &mut limits.buffered, values::size, problems);
         section.finish(problems);
     }
     limits
@@ -357,14 +351,13 @@ fn limits(map: &mut Map, problems: &mut Problems) -> Limits {
 fn drain_section(map: &mut Map, problems: &mut Problems) -> drain::Config {
     let mut config = drain::Config::default();
     if let Some(mut section) = map.take("drain").and_then(|node| node.map(problems)) {
-        if let Some(node) = section.take("grace") {
-            let grace = node.parse_with(problems, values::duration_or_zero);
-            config.grace = grace.unwrap_or(config.grace);
-        }
-        if let Some(node) = section.take("deadline") {
-            let deadline = node.parse_with(problems, values::duration);
-            config.deadline = deadline.unwrap_or(config.deadline);
-        }
+        section.set(
+            "grace",
+            &mut config.grace,
+            values::duration_or_zero,
+            problems,
+        );
+        section.set("deadline", &mut config.deadline, values::duration, problems);
         if config.grace > config.deadline {
             problems.add(format!(
                 "{}: grace is longer than deadline",
@@ -379,10 +372,12 @@ fn drain_section(map: &mut Map, problems: &mut Problems) -> drain::Config {
 fn hardening(map: &mut Map, problems: &mut Problems) -> Hardening {
     let mut config = Hardening::default();
     if let Some(mut section) = map.take("hardening").and_then(|node| node.map(problems)) {
-        if let Some(node) = section.take("landlock") {
-            let landlock = node.parse_with(problems, values::auto_or_off);
-            config.landlock = landlock.unwrap_or(config.landlock);
-        }
+        section.set(
+            "landlock",
+            &mut config.landlock,
+            values::auto_or_off,
+            problems,
+        );
         section.finish(problems);
     }
     config
