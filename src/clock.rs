@@ -1,4 +1,4 @@
-//! The only place that asks the time.
+//! The only place that asks the time, and how an instant is shown to people and tools.
 //!
 //! Wall-clock time goes into `Request-Time` and decides whether an answer is fresh, so tests hold it
 //! still. Monotonic time only measures durations and deadlines and is never shown to a peer.
@@ -48,6 +48,11 @@ impl Clock {
             *now = now.checked_add(by).unwrap_or(*now);
         }
     }
+}
+
+/// An instant as it is shown everywhere: RFC 3339 in UTC and whole seconds.
+pub fn written(time: SystemTime) -> String {
+    humantime::format_rfc3339_seconds(time).to_string()
 }
 
 /// Measures how long something takes, in monotonic time.

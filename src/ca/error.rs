@@ -8,6 +8,7 @@ use std::time::SystemTime;
 
 use openssl::error::ErrorStack;
 
+use crate::clock::written;
 use crate::net::tls::TlsError;
 
 /// What is wrong with a CA or a request to it.
@@ -29,7 +30,7 @@ pub enum AuthorityError {
     #[error("the local CA does not vouch for {0}")]
     NotCovered(String),
     /// The CA's time is over.
-    #[error("the local CA expired on {}", date(.0))]
+    #[error("the local CA expired on {}", written(*.0))]
     Over(SystemTime),
     /// A file or directory of the CA is of no use.
     #[error("{}: {problem}", .file.display())]
@@ -86,10 +87,10 @@ pub enum Problem {
     #[error("does not belong to issuing.pem; {}", mend(.0))]
     OtherKey(PathBuf),
     /// Its time is over.
-    #[error("expired on {}; {}", date(.0), mend(.1))]
+    #[error("expired on {}; {}", written(*.0), mend(.1))]
     Expired(SystemTime, PathBuf),
     /// Its time has not begun.
-    #[error("is valid only from {}; look at the clock, or {}", date(.0), mend(.1))]
+    #[error("is valid only from {}; look at the clock, or {}", written(*.0), mend(.1))]
     Early(SystemTime, PathBuf),
     /// Its constraints do not cover what is signed for.
     #[error("this CA does not permit {host}; {} --config FILE", mend(.directory))]
@@ -124,8 +125,4 @@ fn mend(directory: &Path) -> String {
         "make a new CA by: countersign ca create --directory {} --force",
         directory.display()
     )
-}
-
-fn date(time: &SystemTime) -> humantime::Rfc3339Timestamp {
-    humantime::format_rfc3339_seconds(*time)
 }

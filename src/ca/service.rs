@@ -14,6 +14,7 @@ use openssl::x509::X509;
 use zeroize::Zeroizing;
 
 use super::certificate::{self, IssueError, Issuer, Profile, Server, Validity};
+use crate::clock::written;
 
 /// How long a certificate is valid.
 pub const LIFE: Duration = Duration::from_hours(90 * 24);
@@ -246,10 +247,6 @@ fn accepted(
 ) -> Result<Option<&'static str>, ErrorStack> {
     let judged = certificate::judge(leaf, authorities, &[], name, now)?;
     Ok(judged.err().map(|why| why.error_string()))
-}
-
-fn written(time: SystemTime) -> String {
-    humantime::format_rfc3339_seconds(time).to_string()
 }
 
 #[cfg(test)]

@@ -4,14 +4,13 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use clap::{Args, Subcommand};
-use humantime::format_rfc3339_seconds as date;
 
 use super::Failure;
 use super::output::say;
 use crate::ca::certificate::{not_after, not_before};
 use crate::ca::local::Local;
 use crate::ca::{Permitted, directory, trust};
-use crate::clock::Clock;
+use crate::clock::{Clock, written};
 use crate::config;
 use crate::upstream::HostPattern;
 
@@ -178,8 +177,8 @@ fn describe(local: &Local, directory: &Path, now: SystemTime) -> Result<(), Fail
     ));
     say(format_args!(
         "valid:    {} to {}{over}",
-        date(from),
-        date(to)
+        written(from),
+        written(to)
     ));
     say(format_args!("permits:  {permitted}"));
     for (name, what) in [

@@ -8,6 +8,8 @@ use std::time::SystemTime;
 use countersign_protocol::{ClientId, KeyVersion, PublicKey};
 use serde_json::{Value, json};
 
+use crate::clock::written;
+
 /// What is known of a loaded key and may be shown to anybody.
 #[derive(Clone, Debug)]
 pub struct KeyFacts {
@@ -52,7 +54,7 @@ impl KeyFacts {
 
     /// When it came into use, as RFC 3339 in whole seconds.
     pub fn loaded(&self) -> String {
-        humantime::format_rfc3339_seconds(self.since).to_string()
+        written(self.since)
     }
 }
 

@@ -22,7 +22,7 @@ use zeroize::Zeroizing;
 use super::cluster::{Cluster, ClusterError, Object};
 use crate::ca::certificate::IssueError;
 use crate::ca::service::{Due, Kept};
-use crate::clock::Clock;
+use crate::clock::{Clock, written};
 use crate::net::drain::{Drain, Phase};
 use crate::net::handshake::Tls;
 use crate::net::tls::{self, TlsError};
@@ -292,7 +292,7 @@ impl Keeper {
             self.tls.replace(tls::server(chain, key, &PROTOCOLS)?);
             if let Some(end) = kept.end(&self.config.names(), self.clock.now()) {
                 self.expiry.set(seconds(end));
-                let until = humantime::format_rfc3339_seconds(end);
+                let until = written(end);
                 info!(%until, "certificate in use");
             }
             self.waiting.send_replace(None);

@@ -20,7 +20,7 @@ pub use error::CertificateError;
 use super::drain::Drain;
 use super::handshake::Tls;
 use super::watch::Watch;
-use crate::clock::Clock;
+use crate::clock::{Clock, written};
 use crate::task;
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::Reload;
@@ -187,10 +187,6 @@ impl Loaded {
             None
         }
     }
-}
-
-fn written(time: SystemTime) -> String {
-    humantime::format_rfc3339_seconds(time).to_string()
 }
 
 fn seconds(time: SystemTime) -> i64 {
