@@ -17,7 +17,7 @@ use super::Egress;
 use super::request::Signed;
 use super::route::Route;
 use crate::clock::Stopwatch;
-use crate::exchange::{Code, Direction, Exchange, Fault, Policy, Verdict};
+use crate::exchange::{Code, Direction, Exchange, Fault, Policy, Unsigned, Verdict};
 use crate::http::body::{Body, BodyError, Held, full};
 use crate::http::coding::{Coding, decode};
 use crate::http::headers::{self, VERDICT};
@@ -96,6 +96,9 @@ impl Verified {
             proof => proof?,
         };
         exchange.judged(proof.verdict, proof.key_version);
+        if let Some(kind) = proof.unsigned {
+            exchange.unsigned(kind);
+        }
         let bodiless = headers::is_bodiless(request.method(), head.status);
         let body = match proof.decoded {
             Some(decoded) => {
@@ -139,6 +142,8 @@ impl Verified {
 struct Proof {
     verdict: Verdict,
     key_version: Option<u32>,
+    /// What kind of answer it is, when it needed no signature and has none.
+    unsigned: Option<Unsigned>,
     /// The body without its content coding, when it is these bytes that were signed.
     decoded: Option<Bytes>,
 }
@@ -148,6 +153,7 @@ impl Proof {
         Self {
             verdict,
             key_version: None,
+            unsigned: None,
             decoded: None,
         }
     }
@@ -198,6 +204,7 @@ impl Judge<'_> {
         Ok(Proof {
             verdict: Verdict::Verified,
             key_version: Some(version.number()),
+            unsigned: None,
             decoded,
         })
     }
@@ -283,14 +290,20 @@ impl Judge<'_> {
             Coding::Decoded(decoded) => claim(decoded),
             Coding::Opaque => Claim::MaybeSuccessful,
         };
-        match claim {
-            Claim::NotSuccessful => Ok(Proof::plain(Verdict::Unsigned)),
-            Claim::None if !self.head.status.is_success() => Ok(Proof::plain(Verdict::Unsigned)),
-            Claim::None | Claim::MaybeSuccessful => Err(refusal(
-                Code::ResponseSignatureMissing,
-                "the answer is not signed",
-            )),
+        let status = self.head.status;
+        let needs_none = match claim {
+            Claim::Failed | Claim::Unknown => true,
+            Claim::None => !status.is_success(),
+            Claim::MaybeSuccessful => false,
+        };
+        if !needs_none {
+            let text = "the answer is not signed";
+            return Err(refusal(Code::ResponseSignatureMissing, text));
         }
+        Ok(Proof {
+            unsigned: Some(Unsigned::of(status, claim == Claim::Failed)),
+            ..Proof::plain(Verdict::Unsigned)
+        })
     }
 }
 

@@ -5,7 +5,9 @@
 //! signatures: there are many such codes, and no alert asks for them. Called by `app` at the start and
 //! when a reload brings routes.
 
-use super::{Blame, Code, Delivery, Direction, NO_ROUTE, UNMATCHED, Verdict, is_verification};
+use super::{
+    Blame, Code, Delivery, Direction, NO_ROUTE, UNMATCHED, Unsigned, Verdict, is_verification,
+};
 use crate::telemetry::Metrics;
 use Delivery::{NotSent, Unknown};
 
@@ -73,6 +75,15 @@ pub fn show<'a>(
         }
         for (code, deliveries) in codes {
             show_one(route, *code, deliveries);
+        }
+        if direction == Direction::Egress {
+            for kind in Unsigned::ALL {
+                let labels = [route, kind.as_str()];
+                metrics
+                    .unsigned_answers
+                    .with_label_values(&labels)
+                    .inc_by(0);
+            }
         }
     }
     let elsewhere = (direction == Direction::Egress).then_some(UNMATCHED);

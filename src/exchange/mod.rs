@@ -21,7 +21,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 pub use fault::{Blame, Code, Delivery, Fault};
 pub use tunnel::{Tunnel, Way};
-pub use verdict::{Policy, Verdict};
+pub use verdict::{Policy, Unsigned, Verdict};
 
 use crate::clock::Stopwatch;
 use crate::telemetry::{Line, Metrics};
@@ -208,6 +208,14 @@ impl Exchange {
         if matches!(verdict, Verdict::Verified | Verdict::Unsigned) {
             self.count_verification(verdict.as_str());
         }
+    }
+
+    /// The gateway's answer needed no signature and had none.
+    pub fn unsigned(&mut self, kind: Unsigned) {
+        self.metrics
+            .unsigned_answers
+            .with_label_values(&[&self.line.route, kind.as_str()])
+            .inc();
     }
 
     /// The peer's message failed verification though the route lets it pass: counted by its code.

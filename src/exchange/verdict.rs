@@ -4,6 +4,8 @@
 
 use std::fmt;
 
+use ::http::StatusCode;
+
 /// What the sidecar can say of the message it hands over (`countersign-verdict`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -31,6 +33,55 @@ impl Verdict {
             Self::Unchecked => "unchecked",
             Self::Forwarded => "forwarded",
             Self::Connected => "connected",
+        }
+    }
+}
+
+/// What kind of answer needed no signature and had none: the gateway's way to refuse a request, or the
+/// status of one that says nothing so plain, be it the gateway's or somebody's before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unsigned {
+    /// It says `F`, and its status blames no server.
+    Refusal,
+    /// Status 2xx with `U`.
+    Success,
+    /// Status 3xx.
+    Redirection,
+    /// Status 4xx.
+    ClientError,
+    /// Status 5xx, whatever the body says, or one out of the classes (RFC 9110 section 15).
+    ServerError,
+}
+
+impl Unsigned {
+    /// All kinds.
+    pub const ALL: [Self; 5] = [
+        Self::Refusal,
+        Self::Success,
+        Self::Redirection,
+        Self::ClientError,
+        Self::ServerError,
+    ];
+
+    /// The kind of an answer with that status, whose body says `F` or not.
+    pub fn of(status: StatusCode, says_f: bool) -> Self {
+        match status.as_u16() {
+            200..500 if says_f => Self::Refusal,
+            200..300 => Self::Success,
+            300..400 => Self::Redirection,
+            400..500 => Self::ClientError,
+            _ => Self::ServerError,
+        }
+    }
+
+    /// The label in metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Refusal => "refusal",
+            Self::Success => "2xx",
+            Self::Redirection => "3xx",
+            Self::ClientError => "4xx",
+            Self::ServerError => "5xx",
         }
     }
 }

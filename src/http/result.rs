@@ -13,8 +13,10 @@ use super::json;
 /// What an unsigned body says of the result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Claim {
-    /// Exactly one `resultStatus`, and it is `F` or `U`.
-    NotSuccessful,
+    /// Exactly one `resultStatus`, and it is `F`.
+    Failed,
+    /// Exactly one `resultStatus`, and it is `U`.
+    Unknown,
     /// It says `S`, or something a lenient reader might take for it.
     MaybeSuccessful,
     /// It speaks of no result at all.
@@ -36,9 +38,8 @@ pub fn claim(body: &[u8]) -> Claim {
         .flat_map(|one| one.all("resultstatus"))
         .collect();
     match statuses.as_slice() {
-        [Tree::Text(status)] if !is_repeated && (status == "F" || status == "U") => {
-            Claim::NotSuccessful
-        }
+        [Tree::Text(status)] if !is_repeated && status == "F" => Claim::Failed,
+        [Tree::Text(status)] if !is_repeated && status == "U" => Claim::Unknown,
         [] if !mentions_status(body) => Claim::None,
         _ => Claim::MaybeSuccessful,
     }
@@ -155,11 +156,11 @@ mod tests {
         let table: &[(&str, Claim)] = &[
             (
                 r#"{"result":{"resultStatus":"F","resultCode":"X"}}"#,
-                Claim::NotSuccessful,
+                Claim::Failed,
             ),
             (
                 r#"{"a":[{"b":1.5}],"result":{"resultStatus":"U"}}"#,
-                Claim::NotSuccessful,
+                Claim::Unknown,
             ),
             (r#"{"result":{"resultStatus":"S"}}"#, Claim::MaybeSuccessful),
             (r#"{"result":{"resultStatus":"s"}}"#, Claim::MaybeSuccessful),

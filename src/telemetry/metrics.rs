@@ -44,6 +44,8 @@ pub struct Metrics {
     pub sign_duration: HistogramVec,
     /// Verified messages and refused ones by code.
     pub verifications: IntCounterVec,
+    /// Answers that needed no signature and had none, by route and kind.
+    pub unsigned_answers: IntCounterVec,
     /// Time to verify one signature.
     pub verify_duration: HistogramVec,
     /// New upstream connections by result.
@@ -171,6 +173,11 @@ impl Metrics {
                 "countersign_verifications_total",
                 "Messages whose signature was looked at: verified, unsigned, or the error code.",
                 &["direction", "result"],
+            )?,
+            unsigned_answers: table.counters(
+                "countersign_unsigned_answers_total",
+                "Answers of gateways that needed no signature and had none: a refusal (F), or the class of another one's status.",
+                &["route", "kind"],
             )?,
             verify_duration: table.histograms(
                 "countersign_verify_duration_seconds",

@@ -44,6 +44,8 @@ async fn a_fresh_sidecar_shows_0_for_what_can_go_wrong() {
         "countersign_exchanges_total{direction=\"ingress\",outcome=\"app_unreachable\",route=\"calls\"}",
         "countersign_verifications_total{direction=\"egress\",result=\"response_signature_missing\"}",
         "countersign_verifications_total{direction=\"ingress\",result=\"request_signature_invalid\"}",
+        "countersign_unsigned_answers_total{kind=\"5xx\",route=\"gateway\"}",
+        "countersign_unsigned_answers_total{kind=\"refusal\",route=\"gateway\"}",
         "countersign_replays_total{route=\"calls\"}",
         "countersign_connections_full_total{listener=\"ingress\"}",
         "countersign_tunnels_total{result=\"loop_detected\"}",

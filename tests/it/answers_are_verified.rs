@@ -143,6 +143,53 @@ async fn unsigned_answers_pass_only_when_they_cannot_be_taken_for_success() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn unsigned_answers_are_counted_as_refusals_or_by_the_class_of_their_status() {
+    let result = |status: &str| format!(r#"{{"result":{{"resultStatus":"{status}"}}}}"#);
+    for (status, body, expected) in [
+        ("200 OK", result("F"), Some("refusal")),
+        ("401 Unauthorized", result("F"), Some("refusal")),
+        ("200 OK", result("U"), Some("2xx")),
+        ("304 Not Modified", String::new(), Some("3xx")),
+        ("403 Forbidden", "<html/>".to_owned(), Some("4xx")),
+        ("400 Bad Request", result("U"), Some("4xx")),
+        ("502 Bad Gateway", "<html/>".to_owned(), Some("5xx")),
+        ("503 Service Unavailable", result("F"), Some("5xx")),
+        ("777 Lucky", String::new(), Some("5xx")),
+        // What is refused for its missing signature is counted as that.
+        ("200 OK", result("S"), None),
+        ("500 Oops", result("S"), None),
+    ] {
+        let length = match body.len() {
+            0 if status.starts_with("304") => String::new(),
+            length => format!("Content-Length: {length}\r\n"),
+        };
+        let answer = format!("HTTP/1.1 {status}\r\n{length}\r\n{body}");
+        let gateway = RawGateway::answering(answer).await;
+        let world = World::before(&format!("http://{gateway}"), "", "").await;
+        world.pay("").await;
+        for kind in ["refusal", "2xx", "3xx", "4xx", "5xx"] {
+            let line =
+                format!("countersign_unsigned_answers_total{{kind=\"{kind}\",route=\"gateway\"}}");
+            let count = f64::from(u8::from(expected == Some(kind)));
+            assert_eq!(world.metric(&line), count, "{status} {body}: {kind}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unsigned_answer_about_another_payment_is_counted_as_that_alone() {
+    let body = r#"{"result":{"resultStatus":"F"},"paymentRequestId":"another"}"#;
+    let length = body.len();
+    let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{body}");
+    let gateway = RawGateway::answering(answer).await;
+    let world = World::before(&format!("http://{gateway}"), "", "").await;
+    let outcome = world.pay("").await.outcome();
+    assert_eq!(outcome, "response_mismatch unknown 502");
+    let line = "countersign_unsigned_answers_total{kind=\"refusal\",route=\"gateway\"}";
+    assert_eq!(world.metric(line), 0.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_unsigned_failure_in_another_charset_is_not_believed() {
     for (media_type, expected) in [
         (

@@ -26,6 +26,8 @@ use super::world::{self, CLIENT_ID, Files, PAY, payment};
 const GATEWAY: &str = "open-sea-global.alipayplus.com";
 /// The host of the route whose gateway's clock is ahead.
 const LATE: &str = "late.example";
+/// The host of the route whose gateway has trouble.
+const TROUBLED: &str = "troubled.example";
 
 /// How long a signature takes when it is slow; twice what the alert asks for and more.
 const SLOW: Duration = Duration::from_millis(80);
@@ -63,6 +65,8 @@ impl Fleet {
         let ahead = Clock::system().now() + Duration::from_secs(120);
         let date = format!("Date: {}\r\n", httpdate::fmt_http_date(ahead));
         let late = RawGateway::answering(ok(r#"{"result":{"resultStatus":"F"}}"#, &date)).await;
+        let troubled = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n";
+        let troubled = RawGateway::answering(*troubled).await;
         let nobody = closed_port();
         let ingress = format!(
             "routes: [{{ name: calls, app: \"http://{app}\" }}, \
@@ -81,7 +85,8 @@ impl Fleet {
                  - {{ file: alipayplus.pem, key_version: 1 }}\n      - {{ file: next.pem, key_version: 2 }}\n\
                  egress:\n  listen: 127.0.0.1:0\n  default_host: {GATEWAY}\n  routes:\n    \
                  - {{ name: gateway, hosts: [{GATEWAY}], upstream: \"{upstream}\" }}\n    \
-                 - {{ name: late, hosts: [{LATE}], upstream: \"http://{late}\" }}\n\
+                 - {{ name: late, hosts: [{LATE}], upstream: \"http://{late}\" }}\n    \
+                 - {{ name: troubled, hosts: [{TROUBLED}], upstream: \"http://{troubled}\" }}\n\
                  upstream_tls: {{ ca_file: ca.pem }}\nadmin: {{ listen: \"127.0.0.1:0\" }}\n\
                  reload_interval: 50ms\n{rest}\n"
             );
@@ -176,6 +181,10 @@ impl Fleet {
         }
         for _ in 0..20 {
             self.pay_late().await;
+        }
+        for _ in 0..6 {
+            let request = post(PAY, TROUBLED, "", payment("R1").as_bytes());
+            assert_eq!(send(egress, request).await.outcome(), "verdict unsigned");
         }
     }
 
