@@ -7,10 +7,10 @@ use std::path::Path;
 
 use countersign::exchange::{Blame, Code, Verdict};
 
-use crate::support::monitoring::{Rule, config, deployed, metrics_in, promtool, rules};
+use crate::support::monitoring::{
+    RULE_FILES, RULE_TESTS, Rule, config, metrics_in, promtool, rule_tests, rules,
+};
 
-const RULES: &str = "countersign-rules.yaml";
-const TESTS: &str = "countersign-rules.test.yaml";
 const TESTS_OF_DAYS: &str = "countersign-rules.days.test.yaml";
 
 fn alerts() -> Vec<Rule> {
@@ -25,7 +25,9 @@ fn document(name: &str) -> String {
 
 #[test]
 fn prometheus_takes_the_rules_and_a_configuration_with_them() {
-    promtool(&["check", "rules", RULES]);
+    for file in RULE_FILES {
+        promtool(&["check", "rules", file]);
+    }
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("prometheus.yml");
     fs::write(&file, config(&[])).unwrap();
@@ -34,7 +36,9 @@ fn prometheus_takes_the_rules_and_a_configuration_with_them() {
 
 #[test]
 fn every_alert_fires_where_it_should_and_nowhere_else() {
-    promtool(&["test", "rules", TESTS]);
+    for file in RULE_TESTS {
+        promtool(&["test", "rules", file]);
+    }
 }
 
 #[test]
@@ -44,7 +48,7 @@ fn what_looks_back_for_days_fires_where_it_should_and_nowhere_else() {
 
 #[test]
 fn every_alert_has_a_test_in_which_it_fires_and_one_in_which_it_does_not() {
-    let tests = fs::read_to_string(deployed("prometheus").join(TESTS)).unwrap();
+    let tests = rule_tests();
     for alert in alerts() {
         let named = format!("alertname: {}\n        exp_alerts:", alert.name);
         let (mut fires, mut rests) = (0, 0);

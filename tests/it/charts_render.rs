@@ -245,15 +245,47 @@ fn rules_and_dashboard_are_those_of_deploy() {
             "files/countersign-rules.yaml",
             "deploy/prometheus/countersign-rules.yaml",
         ),
+        (
+            "files/countersign-injector-rules.yaml",
+            "deploy/prometheus/countersign-injector-rules.yaml",
+        ),
         ("files/countersign.json", "deploy/grafana/countersign.json"),
     ] {
         let original = fs::read_to_string(at(original)).unwrap();
         golden(&chart().join(copy), &original);
     }
-    let documents = documents(&rendered(&chart(), Some(&sets()["monitoring"])));
-    let rules = fs::read_to_string(at("deploy/prometheus/countersign-rules.yaml")).unwrap();
-    let rules = crate::support::charts::documents(&rules);
-    assert_eq!(only(&documents, "PrometheusRule")["spec"], rules[0]);
+    let groups = |name: &str| {
+        let text = fs::read_to_string(at(&format!("deploy/prometheus/{name}"))).unwrap();
+        documents(&text)[0]["groups"].as_array().unwrap().clone()
+    };
+    let rules = groups("countersign-rules.yaml");
+    let with_presence = |expression: &str| {
+        let mut group = groups("countersign-injector-rules.yaml");
+        group[0]["rules"][0]["expr"] = format!("{expression}\n").into();
+        [rules.clone(), group].concat()
+    };
+    let named = "absent(countersign_injections_total{namespace=\"countersign\"})";
+    // One that is not installed is not missed, and another release's is none of ours.
+    for (injector, scraped, expected) in [
+        ("true", "true", with_presence(named)),
+        (
+            "true",
+            "false",
+            with_presence("absent(countersign_injections_total)"),
+        ),
+        ("false", "true", rules.clone()),
+    ] {
+        let values = format!(
+            "injector: {{enabled: {injector}}}\ngateway: {{enabled: false}}\nmonitoring:\n  \
+             podMonitor: {{enabled: {scraped}}}\n  prometheusRule: {{enabled: true}}\n"
+        );
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("values.yaml");
+        fs::write(&file, values).unwrap();
+        let documents = documents(&rendered(&chart(), Some(&file)));
+        let spec = &only(&documents, "PrometheusRule")["spec"];
+        assert_eq!(spec["groups"].as_array().unwrap(), &expected, "{injector}");
+    }
     let everything = rendered(&chart(), Some(&sets()["everything"]));
     let addresses =
         everything.matches("runbook_url: https://docs.example/countersign/docs/OPERATIONS.md#");
@@ -262,6 +294,7 @@ fn rules_and_dashboard_are_those_of_deploy() {
         everything.matches("runbook_url: ").count()
     );
     let dashboard = fs::read_to_string(at("deploy/grafana/countersign.json")).unwrap();
+    let documents = documents(&rendered(&chart(), Some(&sets()["monitoring"])));
     let mut maps = documents
         .iter()
         .filter_map(|one| one["data"]["countersign.json"].as_str());

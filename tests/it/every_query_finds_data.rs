@@ -2,7 +2,6 @@
 //! alert and every recording rule finds what it asks for, or is known not to.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::io::Write;
 use std::process::{Command, Stdio};
 use std::time::{Instant, UNIX_EPOCH};
@@ -11,12 +10,12 @@ use countersign::clock::Clock;
 
 use crate::keys_in_tokens::runtime_of;
 use crate::support::fleet::Fleet;
-use crate::support::monitoring::{dashboard, deployed, metrics_in, panels, rules};
+use crate::support::monitoring::{dashboard, metrics_in, panels, rule_tests, rules};
 use crate::support::process::PATIENCE;
 use crate::support::prometheus::Prometheus;
 use crate::support::softhsm::alone;
 
-/// What finds nothing here, and the test in `countersign-rules.test.yaml` that shows it would.
+/// What finds nothing here, and the test of the rules in `deploy/prometheus` that shows it would.
 const PROVED_ELSEWHERE: &[(&str, &str)] = &[
     (
         "CountersignLocalCaEnds",
@@ -33,6 +32,10 @@ const PROVED_ELSEWHERE: &[(&str, &str)] = &[
     (
         "CountersignInjectionsFail",
         "injections that fail wake somebody, those that are refused do not",
+    ),
+    (
+        "CountersignInjectorAbsent",
+        "an injector that is scaled to zero for ten minutes wakes somebody until one is back, whatever sidecars do",
     ),
     (
         "CountersignInjectorOutOfSync",
@@ -168,8 +171,7 @@ fn every_query_finds_data_or_is_proved_by_a_rule_test() {
     alone(|tokens| {
         runtime_of(tokio::runtime::Builder::new_multi_thread()).block_on(async {
             let queries = queries();
-            let tests =
-                fs::read_to_string(deployed("prometheus/countersign-rules.test.yaml")).unwrap();
+            let tests = rule_tests();
             for (one, test) in PROVED_ELSEWHERE {
                 let asked = queries.iter().any(|query| name(query) == *one);
                 assert!(asked, "nobody asks for {one}");

@@ -12,6 +12,21 @@ use serde_json::Value;
 
 use super::process::text;
 
+/// What Prometheus loads; the second where there is an injector.
+pub const RULE_FILES: [&str; 2] = ["countersign-rules.yaml", "countersign-injector-rules.yaml"];
+/// The unit tests of their alerts, but for those of days.
+pub const RULE_TESTS: [&str; 2] = [
+    "countersign-rules.test.yaml",
+    "countersign-injector-rules.test.yaml",
+];
+
+/// The unit tests of alerts, as one text.
+pub fn rule_tests() -> String {
+    RULE_TESTS
+        .map(|name| fs::read_to_string(deployed("prometheus").join(name)).unwrap())
+        .concat()
+}
+
 /// A file below `deploy/`.
 pub fn deployed(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -44,7 +59,9 @@ pub fn config(targets: &[Target]) -> String {
     let mut config = format!(
         "global: {{ scrape_interval: 200ms, scrape_timeout: 200ms, evaluation_interval: 200ms }}\n\
          rule_files: [{}]\nscrape_configs:\n  - job_name: countersign\n    static_configs:\n",
-        text(&deployed("prometheus/countersign-rules.yaml"))
+        RULE_FILES
+            .map(|name| text(&deployed("prometheus").join(name)).to_owned())
+            .join(", ")
     );
     for Target {
         admin,
@@ -72,7 +89,11 @@ pub struct Rule {
 
 /// All rules.
 pub fn rules() -> Vec<Rule> {
-    let text = fs::read_to_string(deployed("prometheus/countersign-rules.yaml")).unwrap();
+    RULE_FILES.iter().flat_map(|name| rules_of(name)).collect()
+}
+
+fn rules_of(name: &str) -> Vec<Rule> {
+    let text = fs::read_to_string(deployed("prometheus").join(name)).unwrap();
     let documents = Yaml::load_from_str(&text).unwrap();
     let groups = documents[0]["groups"].as_sequence().unwrap().iter();
     let rules = groups.flat_map(|group| group["rules"].as_sequence().unwrap());
