@@ -68,6 +68,7 @@ fn values_mean_to_kubectl_and_to_others_what_they_meant() {
         "1: a\nyes: b\n'no': c\n0x10: d\n\"\": e\n'a: b': f\n'2026-01-01': g\n? h\n: i",
         "a: {}\nb: []\nc: [[], [[1], {}], [{ d: [] }]]\ne: [~, '', null]\nf:\n- - 1\n  - - 2\n- - 3",
         "a: !!str 12\nb: !!str yes\nc: !!str",
+        "a: {b: , c: , d , e: }\nf: [g: , h, i: {}, \"j\":, k: [l: ]]\nm: {'n':, \"o\":}\np:\nq: [r:s, ':', \"t:\"]",
         LONG_KEYS.as_str(),
     ] {
         let before = listed(values);
@@ -276,6 +277,14 @@ fn what_cannot_be_read_is_told_with_its_line_and_nothing_comes_out() {
         (
             &format!("a: \"\u{2028}\"\n---{POD}    args: [\"one\u{2028}two\"]\n"),
             "stdin:15: has a line end of Unicode (U+0085, U+2028 or U+2029), at which kubectl ends the line",
+        ),
+        (
+            &format!("{POD}    args: [\"grüße 😀\", {{ä: ö, a : b, c:}}]\n"),
+            "stdin:14: a colon stands before , ] or }, where kubectl takes it for a part of the key; put a blank behind it",
+        ),
+        (
+            &format!("{POD}    args: [a:, b]\n"),
+            "stdin:14: a colon stands before , ] or }",
         ),
         (
             &nested,

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::iter::Peekable;
+use std::str::Chars;
 
 use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span, StrInput, Tag};
 use serde_json::{Map, Value};
@@ -60,7 +60,8 @@ pub(crate) enum Content {
 /// The first problem: what is behind it cannot be trusted.
 pub(crate) fn read(text: &str) -> Result<Option<Node>, Problem> {
     let mut reader = Reader {
-        events: Parser::new_from_str(text).peekable(),
+        events: Parser::new_from_str(text),
+        source: Source::new(text),
         anchors: HashMap::new(),
         values: 0,
     };
@@ -68,7 +69,8 @@ pub(crate) fn read(text: &str) -> Result<Option<Node>, Problem> {
 }
 
 struct Reader<'a> {
-    events: Peekable<Parser<'a, StrInput<'a>>>,
+    events: Parser<'a, StrInput<'a>>,
+    source: Source<'a>,
     anchors: HashMap<usize, Node>,
     values: usize,
 }
@@ -158,10 +160,17 @@ impl<'a> Reader<'a> {
         let mut entries: Vec<(Node, Node)> = Vec::new();
         let mut lines: HashMap<String, usize> = HashMap::new();
         loop {
-            let key = match self.next()? {
-                (Event::MappingEnd, _) => return Ok(entries),
-                event => self.node(event, depth + 1)?,
+            let (event, span) = self.next()?;
+            let is_plain = matches!(event, Event::Scalar(_, ScalarStyle::Plain, ..));
+            let key = match event {
+                Event::MappingEnd => return Ok(entries),
+                event => self.node((event, span), depth + 1)?,
             };
+            if is_plain && self.source.is_part_of_key(span.end.index()) {
+                let what = "a colon stands before , ] or }, where kubectl takes it for a part of the key; put a \
+                            blank behind it";
+                return Err(Problem::new(key.line, what));
+            }
             if let Content::Scalar { text, .. } = &key.content
                 && let Some(before) = lines.insert(text.clone(), key.line)
             {
@@ -171,6 +180,28 @@ impl<'a> Reader<'a> {
             let value = self.next()?;
             entries.push((key, self.node(value, depth + 1)?));
         }
+    }
+}
+
+/// The text itself, gone through once as the events are.
+struct Source<'a> {
+    rest: Chars<'a>,
+    position: usize,
+}
+
+impl<'a> Source<'a> {
+    fn new(text: &'a str) -> Self {
+        let rest = text.chars();
+        Self { rest, position: 0 }
+    }
+
+    /// Whether the colon behind a plain key that ends at this character is one to readers of YAML 1.2 alone.
+    fn is_part_of_key(&mut self, end: usize) -> bool {
+        while self.position < end && self.rest.next().is_some() {
+            self.position += 1;
+        }
+        let mut next = self.rest.clone();
+        next.next() == Some(':') && next.next().is_some_and(|behind| ",]}".contains(behind))
     }
 }
 
