@@ -69,6 +69,7 @@ mod never_twice;
 mod no_broken_network_calls_an_app_twice;
 mod no_broken_network_pays_twice;
 mod nothing_leaks;
+mod nothing_takes_the_injector_down;
 mod opened_by_us;
 mod others_pass_untouched;
 mod pods_get_the_sidecar;

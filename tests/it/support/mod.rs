@@ -24,6 +24,7 @@ pub mod process;
 pub mod prometheus;
 pub mod raw;
 pub mod redirected;
+pub mod reviews;
 #[cfg(feature = "pkcs11")]
 pub mod softhsm;
 pub mod town;
