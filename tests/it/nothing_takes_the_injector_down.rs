@@ -244,7 +244,8 @@ async fn a_review_that_is_too_large_or_too_slow_is_given_up() {
     let good = review(&pod()).to_string();
     let padded = format!("{good}{}", " ".repeat((4 << 20) - good.len()));
     let request = format!("{head}Content-Length: {}\r\n\r\n{padded}", 4 << 20);
-    assert_eq!(world.send(request.as_bytes()).await.status, 200);
+    let answer = world.send(request.as_bytes()).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
     let stopped = format!("{head}Content-Length: 100\r\n\r\n{{");
     let answer = world.send(stopped.as_bytes()).await;
     assert_eq!(answer.status, 408, "{}", answer.text());
