@@ -44,7 +44,7 @@ async fn operators_see_readiness_metrics_and_a_page_without_secrets() {
     let mut sidecar = Sidecar::run(&["run", "--config", text(&file)]);
     assert_eq!(get(&sidecar, "/livez").await.status, 200);
     let request = post(
-        &format!("{PAY}?card=4111"),
+        &format!("{PAY}?card=4111-1111"),
         &sidecar.egress.to_string(),
         "Authorization: Bearer topsecret\r\ntraceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\n",
         b"{\"body\":\"private\"}",
@@ -84,7 +84,7 @@ async fn operators_see_readiness_metrics_and_a_page_without_secrets() {
     assert!(page.text().contains(&fingerprint.to_string()) && page.text().contains("ready"));
     let secret = files.partner.to_pkcs8_base64();
     for shown in [page.text(), metrics, format!("{:?}", sidecar.log)] {
-        for hidden in ["4111", "topsecret", "private\"}", &secret[100..140]] {
+        for hidden in ["4111-1111", "topsecret", "private\"}", &secret[100..140]] {
             assert!(!shown.contains(hidden), "{hidden}: {shown}");
         }
     }
