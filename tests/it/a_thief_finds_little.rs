@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::bad_input_is_explained::one_line;
 use crate::support::Files;
 use crate::support::pki::Pki;
-use crate::support::process::{Sidecar, command, text};
+use crate::support::process::{Sidecar, command, copy_of_binary, text};
 use crate::support::raw::send;
 use crate::support::town::SIDECAR;
 
@@ -44,7 +44,7 @@ async fn it_gains_no_privileges_and_its_memory_is_closed_to_its_own_user() {
     fs::set_permissions(files.folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
     chown(files.folder.path(), Some(SIDECAR), Some(SIDECAR)).unwrap();
     let binary = files.path("countersign");
-    fs::copy(env!("CARGO_BIN_EXE_countersign"), &binary).unwrap();
+    copy_of_binary(&binary);
     // The key comes by a descriptor, as from a shell's <(…).
     let line = "ulimit -c unlimited; exec \"$0\" run --client-id C --private-key /dev/fd/3 \
                 --alipay-public-key alipayplus.pem --egress-listen 127.0.0.1:0 \

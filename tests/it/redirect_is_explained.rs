@@ -1,7 +1,8 @@
 //! What `countersign redirect` says, prints and refuses, and that it leaves nothing half done.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::io::Write;
+use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
 
@@ -299,6 +300,13 @@ fn without_a_tool_that_works_the_packages_are_named() {
 /// A folder with a program of this name that says something and fails.
 fn failing(folder: &TempDir, program: &str, words: &str) {
     let file = folder.path().join(program);
-    fs::write(&file, format!("#!/bin/sh\necho '{words}' >&2\nexit 1\n")).unwrap();
-    fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
+    // By a program, so that nothing that other tests start has it open for writing (ETXTBSY).
+    let mut install = Command::new("install");
+    install.args(["-m", "755", "/dev/stdin"]).arg(&file);
+    let mut install = install.stdin(Stdio::piped()).spawn().unwrap();
+    let script = format!("#!/bin/sh\necho '{words}' >&2\nexit 1\n");
+    let mut stdin = install.stdin.take().unwrap();
+    stdin.write_all(script.as_bytes()).unwrap();
+    drop(stdin);
+    assert!(install.wait().unwrap().success());
 }

@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::netns::succeed;
+
 /// How long a test waits for something that must happen; far more than it takes.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -152,6 +154,15 @@ impl Drop for Sidecar {
         let _gone_already = self.child.kill();
         let _reaped = self.child.wait();
     }
+}
+
+/// Copies the binary to a place that another user can see.
+///
+/// By a program: were it open for writing here, a process that another test starts just now would have it
+/// open, too, and the kernel runs no file that is (ETXTBSY).
+pub fn copy_of_binary(to: &Path) {
+    let mut copy = Command::new("cp");
+    succeed(copy.arg(env!("CARGO_BIN_EXE_countersign")).arg(to));
 }
 
 /// A path as an argument.

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use super::clients::Surroundings;
 use super::netns::{Namespace, succeed};
-use super::process::Sidecar;
+use super::process::{Sidecar, copy_of_binary};
 
 /// The sidecar's user.
 pub const SIDECAR: u32 = 4343;
@@ -50,7 +50,7 @@ impl Town {
         // The sidecar's user must get in, and to a binary that no closed folder hides.
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let binary = path("countersign");
-        fs::copy(env!("CARGO_BIN_EXE_countersign"), &binary).unwrap();
+        copy_of_binary(&binary);
         let mut gateway = network.outside(&binary);
         gateway
             .args(["sandbox", "--listen", "[::]:443", "--folder"])
