@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::time::Instant;
 
 use countersign_protocol::{
     ClientId, Content, KeyVersion, Offset, PrivateKey, Signature, Timestamp, sign,
@@ -13,7 +15,6 @@ use countersign_protocol::{
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-use crate::support::process::PATIENCE;
 use crate::support::raw::{RawGateway, read_message};
 use crate::support::world::{PAY, payment};
 use crate::support::{CLIENT_ID, Files, World};
@@ -86,7 +87,14 @@ async fn every_way_to_replace_key_files_is_noticed() {
     let changes: [(&str, Change<'_>); 4] = [
         (
             "in place",
-            Box::new(|key| fs::write(&partner, key.to_pkcs8_pem().as_bytes()).unwrap()),
+            // In one piece, filled up to more than before: truncated first, the file would hold no
+            // key for a moment.
+            Box::new(|key| {
+                let length = fs::metadata(&partner).unwrap().len() as usize + 1;
+                let pem = format!("{:\n<length$}", *key.to_pkcs8_pem());
+                let mut file = fs::OpenOptions::new().write(true).open(&partner).unwrap();
+                file.write_all(pem.as_bytes()).unwrap();
+            }),
         ),
         (
             "renamed",
@@ -130,8 +138,11 @@ async fn half_written_files_change_nothing_and_are_taken_over_when_they_are_whol
     let world = World::with("", SOON).await;
     let next = key();
     let pem = next.to_pkcs8_pem();
-    let (half, _) = pem.split_at(pem.len() / 2);
-    world.files.write("partner.pem", half.as_bytes());
+    let (half, rest) = pem.split_at(pem.len() / 2);
+    // Renamed and appended: a file is empty for a moment when it is written anew, which is told, too.
+    world.files.write("half.pem", half.as_bytes());
+    let file = world.files.path("partner.pem");
+    fs::rename(world.files.path("half.pem"), &file).unwrap();
     world.until(KEYS_FAILED, 1.0).await;
     // Long enough for many silent tries.
     for _ in 0..100 {
@@ -139,7 +150,8 @@ async fn half_written_files_change_nothing_and_are_taken_over_when_they_are_whol
     }
     assert_eq!(world.metric(KEYS_FAILED), 1.0, "told at every try");
     rotate(&world, &[(1, &next)], (1, &world.files.gateway));
-    world.files.write("partner.pem", pem.as_bytes());
+    let mut file = fs::OpenOptions::new().append(true).open(file).unwrap();
+    file.write_all(rest.as_bytes()).unwrap();
     world.until(KEYS_OK, 1.0).await;
     assert_eq!(world.pay("").await.outcome(), "verdict verified");
     // Told and counted once, however often it was tried in between.
@@ -411,33 +423,36 @@ async fn pay_on(world: Arc<World>, finished: Arc<AtomicU32>) {
 async fn files_that_change_while_they_are_read_are_refused_until_they_rest() {
     let world = World::with("", "reload_interval: off").await;
     let stop = Arc::new(AtomicBool::new(false));
-    let (key, next) = (world.files.path("partner.pem"), world.files.path("next"));
-    let (stopped, pem) = (Arc::clone(&stop), world.files.partner.to_pkcs8_pem());
+    let (key, next) = (world.files.path("alipayplus.pem"), world.files.path("next"));
+    let pem = world.files.gateway.public_key().to_spki_pem();
+    let pipe = |at: &Path| {
+        let made = Command::new("mkfifo").arg(at).status().unwrap();
+        assert!(made.success());
+    };
+    pipe(&next);
+    fs::rename(&next, &key).unwrap();
+    let (stopped, file, content) = (Arc::clone(&stop), key.clone(), pem.clone());
     let restless = std::thread::spawn(move || {
-        // Of another length each time, as writes within one tick of the kernel's clock look alike.
-        for blanks in (1..100).cycle() {
-            fs::write(&next, format!("{}{}", *pem, "\n".repeat(blanks))).unwrap();
-            fs::rename(&next, &key).unwrap();
-            if stopped.load(Ordering::SeqCst) {
-                return;
-            }
+        while !stopped.load(Ordering::SeqCst) {
+            // Opens when the other end does: from here on the sidecar reads, and the file is another one.
+            let mut writer = fs::OpenOptions::new().write(true).open(&file).unwrap();
+            pipe(&next);
+            fs::rename(&next, &file).unwrap();
+            writer.write_all(content.as_bytes()).unwrap();
         }
     });
-    let start = Instant::now();
-    // Now and then the other thread rests long enough.
-    while world.metric(KEYS_FAILED) == 0.0 {
-        assert!(start.elapsed() < PATIENCE, "never refused");
-        let reloads = || world.metric(KEYS_OK) + world.metric(KEYS_FAILED);
-        let before = reloads();
-        world.running.trigger.reload();
-        while reloads() == before {
-            tokio::task::yield_now().await;
-        }
-    }
-    stop.store(true, Ordering::SeqCst);
-    restless.join().unwrap();
-    let before = world.metric(KEYS_OK);
     world.running.trigger.reload();
-    world.until(KEYS_OK, before + 1.0).await;
+    world.until(KEYS_FAILED, 1.0).await;
+    assert_eq!(world.metric(KEYS_OK), 0.0);
+    stop.store(true, Ordering::SeqCst);
+    // Lets the thread go, which waits for a reader.
+    let mut both = fs::OpenOptions::new();
+    let reader = both.read(true).write(true).open(&key).unwrap();
+    restless.join().unwrap();
+    drop(reader);
+    world.files.write("rests", pem.as_bytes());
+    fs::rename(world.files.path("rests"), &key).unwrap();
+    world.running.trigger.reload();
+    world.until(KEYS_OK, 1.0).await;
     assert_eq!(world.pay("").await.outcome(), "verdict verified");
 }
