@@ -7,9 +7,9 @@ use base64::engine::general_purpose::STANDARD;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde_json::json;
-use tokio::net::TcpListener;
 
 use crate::support::clients::ask_sdk;
+use crate::support::daemon::closed_port;
 use crate::support::inbound::{Inbound, NOTIFY, SUCCESS};
 use crate::support::raw::send;
 
@@ -170,10 +170,11 @@ async fn an_app_that_gives_no_answer_is_answered_for_signed_and_unknown() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_app_that_is_down_is_answered_for() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let closed = listener.local_addr().unwrap();
-    drop(listener);
-    let route = format!("      path_prefix: /up\n    - app: http://{closed}");
+    let closed = closed_port();
+    let route = format!(
+        "      path_prefix: /up\n    - app: http://{}",
+        closed.address
+    );
     let world = Inbound::with(&route, "").await;
     let message = world.message(NOTIFY, b"{}");
     let got = send(world.ingress, message.bytes()).await;

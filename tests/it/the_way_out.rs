@@ -14,7 +14,7 @@ use countersign::upstream::{Config, resolve};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, UdpSocket};
 
-use crate::support::daemon::{Nameserver, closed_port};
+use crate::support::daemon::{ClosedPort, Nameserver, closed_port};
 use crate::support::process::{Sidecar, command, text};
 use crate::support::raw::{post, send};
 use crate::support::upstream::WayOut;
@@ -159,7 +159,8 @@ async fn an_answer_too_long_for_udp_comes_by_tcp() {
 #[tokio::test(flavor = "multi_thread")]
 async fn one_dead_nameserver_is_no_harm() {
     let dns = Nameserver::with("address=/a.example/127.0.0.1");
-    let (way, port) = (asking(&[closed_port(), dns.address]), greeter().await);
+    let nobody = closed_port();
+    let (way, port) = (asking(&[nobody.address, dns.address]), greeter().await);
     assert_eq!(reached(&way, "a.example", port).await, "127.0.0.1");
 }
 
@@ -182,13 +183,13 @@ async fn failing(code: u8) -> SocketAddr {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_name_nobody_can_resolve_is_not_sent_and_soon_said() {
-    let unknown = Nameserver::with("address=/gone.example/");
+    let (unknown, nobody) = (Nameserver::with("address=/gone.example/"), closed_port());
     for (what, nameserver) in [
         ("the name does not exist", unknown.address),
         ("Server Failure", failing(2).await),
         ("Query Refused", failing(5).await),
         // Nobody listens.
-        ("timed out", closed_port()),
+        ("timed out", nobody.address),
     ] {
         let (way, start) = (asking(&[nameserver]), Instant::now());
         let fault = way.dial("gone.example:443").await.unwrap_err();
@@ -242,10 +243,12 @@ fn mounting(mounts: &[(&Path, &str)], program: &Command) -> Command {
     unshared
 }
 
-/// A gateway and the configuration of a sidecar that share a port: only the address tells them apart.
-async fn beside_its_gateway(files: &Files) -> (Started, String) {
-    let gateway = gateway(files, &Clock::system(), false, "127.0.0.2:0").await;
-    let port = gateway.address.port();
+/// A gateway and the configuration of a sidecar that share a port: only the address tells them apart. The
+/// sidecar's is kept for it.
+async fn beside_its_gateway(files: &Files) -> ((Started, ClosedPort), String) {
+    let kept = closed_port();
+    let port = kept.address.port();
+    let gateway = gateway(files, &Clock::system(), false, &format!("127.0.0.2:{port}")).await;
     let file = files.config(
         &format!("https://{GATEWAY}:{port}"),
         "",
@@ -253,7 +256,7 @@ async fn beside_its_gateway(files: &Files) -> (Started, String) {
     );
     let config = std::fs::read_to_string(file).unwrap();
     let config = config.replacen("127.0.0.1:0", &format!("127.0.0.1:{port}"), 1);
-    (gateway, config)
+    ((gateway, kept), config)
 }
 
 async fn pay(sidecar: &Sidecar) -> Answer {
@@ -269,7 +272,7 @@ async fn pay(sidecar: &Sidecar) -> Answer {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_alias_to_the_sidecar_is_explained_and_a_nameserver_resolves_it() {
     let files = Files::new();
-    let (gateway, config) = beside_its_gateway(&files).await;
+    let ((gateway, _kept), config) = beside_its_gateway(&files).await;
     let port = gateway.address.port();
     files.write("loop.yaml", config.as_bytes());
 

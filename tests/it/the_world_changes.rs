@@ -76,7 +76,8 @@ async fn bind(address: SocketAddr) -> TcpListener {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gateway_that_comes_and_goes_gets_each_payment_at_most_once() {
-    let address = closed_port();
+    let kept = closed_port();
+    let address = kept.address;
     let world = World::before(&format!("http://{address}"), "", "").await;
     let deliveries = Arc::default();
     let pay = |id: String| {
@@ -119,7 +120,8 @@ async fn a_gateway_that_comes_and_goes_gets_each_payment_at_most_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_app_that_starts_after_the_sidecar_is_served_as_soon_as_it_listens() {
-    let address = closed_port();
+    let kept = closed_port();
+    let address = kept.address;
     let route = format!("      path_prefix: /other\n    - app: http://{address}");
     let world = Inbound::with(&route, "").await;
     let message = world.message(NOTIFY, b"{}");
@@ -330,7 +332,8 @@ async fn greeter(address: &str, port: u16) -> JoinHandle<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_nameserver_that_fails_and_an_address_that_moves_need_no_restart() {
-    let port = closed_port().port();
+    let kept = closed_port();
+    let port = kept.address.port();
     let _servers = (
         greeter("127.0.0.2", port).await,
         greeter("127.0.0.3", port).await,

@@ -140,6 +140,7 @@ async fn tunnels_and_forwarded_requests_go_through_the_proxy_too() {
 async fn what_the_proxy_is_not_for_goes_directly() {
     let nobody = closed_port();
     let section = |except: &str| {
+        let nobody = nobody.address;
         format!("upstream_proxy: {{ url: \"http://{nobody}\", no_proxy: [{except}] }}")
     };
     let world = World::with("", &section("LOCALHOST., 10.0.0.0/8")).await;
@@ -152,8 +153,13 @@ async fn what_the_proxy_is_not_for_goes_directly() {
 #[tokio::test]
 async fn a_proxy_that_is_not_there_is_named() {
     let nobody = closed_port();
-    let chain = not_sent(&through(nobody).dial("a.example:443").await.unwrap_err());
-    let expected = format!("cannot connect to the proxy {nobody}");
+    let chain = not_sent(
+        &through(nobody.address)
+            .dial("a.example:443")
+            .await
+            .unwrap_err(),
+    );
+    let expected = format!("cannot connect to the proxy {}", nobody.address);
     assert!(chain.contains(&expected), "{chain}");
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
+use crate::support::daemon::closed_port;
 use crate::support::raw::{RawGateway, connect, post, send, unreadable_greeting};
 use crate::support::world::PAY;
 use crate::support::{Answer, World};
@@ -168,9 +169,8 @@ async fn a_tunnel_to_the_sidecar_itself_is_a_loop() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_destination_that_cannot_be_reached_is_told_before_the_tunnel_is_granted() {
     let world = World::new().await;
-    let (listener, address) = server().await;
-    drop(listener);
-    let (_, answer) = connect(world.egress, &address.to_string(), b"").await;
+    let nobody = closed_port();
+    let (_, answer) = connect(world.egress, &nobody.address.to_string(), b"").await;
     assert_eq!(answer.outcome(), "upstream_unreachable not-sent 502");
 }
 

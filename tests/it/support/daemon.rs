@@ -2,10 +2,11 @@
 //! of their own on loopback, ended with the test.
 
 use std::fs;
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
+use socket2::{Domain, Socket, Type};
 use tempfile::TempDir;
 
 use super::process::PATIENCE;
@@ -56,13 +57,34 @@ impl Drop for Daemon {
     }
 }
 
-/// A port nobody listens on, for TCP and UDP.
-pub fn closed_port() -> SocketAddr {
+/// A port nobody listens on, so that who connects is refused. While this lives the kernel gives it to
+/// nobody who asks for any port; who names it may listen there.
+pub struct ClosedPort {
+    pub address: SocketAddr,
+    _kept: Socket,
+}
+
+impl ClosedPort {
+    fn any() -> Self {
+        let kept = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        // As every server does: two who do may have one port while neither listens.
+        kept.set_reuse_address(true).unwrap();
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        kept.bind(&any.into()).unwrap();
+        let address = kept.local_addr().unwrap().as_socket().unwrap();
+        Self {
+            address,
+            _kept: kept,
+        }
+    }
+}
+
+/// A port nobody listens on, for UDP neither, of which only that for TCP is kept.
+pub fn closed_port() -> ClosedPort {
     loop {
-        let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = tcp.local_addr().unwrap();
-        if UdpSocket::bind(address).is_ok() {
-            return address;
+        let port = ClosedPort::any();
+        if UdpSocket::bind(port.address).is_ok() {
+            return port;
         }
     }
 }
@@ -76,7 +98,8 @@ pub struct Nameserver {
 impl Nameserver {
     /// One with these lines of configuration.
     pub fn with(lines: &str) -> Self {
-        Self::at(closed_port(), lines)
+        let port = closed_port();
+        Self::at(port.address, lines)
     }
 
     /// One at that address, such as the one another had before.
@@ -107,7 +130,8 @@ pub struct ForwardProxy {
 impl ForwardProxy {
     /// One with these lines of configuration.
     pub fn with(lines: &str) -> Self {
-        let address = closed_port();
+        let port = closed_port();
+        let address = port.address;
         let config = format!(
             "Port {}\nListen 127.0.0.1\nTimeout 60\nLogLevel Connect\n{lines}\n",
             address.port()

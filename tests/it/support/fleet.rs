@@ -13,7 +13,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 
 use super::cluster::{self, Cluster};
-use super::daemon::closed_port;
+use super::daemon::{ClosedPort, closed_port};
 use super::inbound::{Message, NOTIFY, SUCCESS};
 use super::monitoring::Target;
 use super::pki::Pki;
@@ -46,6 +46,7 @@ pub struct Fleet {
     _cluster: Cluster,
     files: Files,
     _gateway: Started,
+    _nobody: ClosedPort,
     _pki: Pki,
     /// What is held open.
     held: Vec<TcpStream>,
@@ -70,7 +71,8 @@ impl Fleet {
         let nobody = closed_port();
         let ingress = format!(
             "routes: [{{ name: calls, app: \"http://{app}\" }}, \
-             {{ name: gone, path_prefix: /gone, app: \"http://{nobody}\" }}]"
+             {{ name: gone, path_prefix: /gone, app: \"http://{}\" }}]",
+            nobody.address
         );
         let file_key = "{ file: partner.pem, key_version: 1 }";
         let pin = tokens.path("pin");
@@ -115,6 +117,7 @@ impl Fleet {
             _cluster: cluster,
             files,
             _gateway: gateway,
+            _nobody: nobody,
             _pki: pki,
             held: Vec::new(),
         }

@@ -23,7 +23,8 @@ pub struct Prometheus {
 impl Prometheus {
     /// Starts one with an empty memory, and waits until it answers.
     pub async fn start(targets: &[Target]) -> Self {
-        let (folder, address) = (tempfile::tempdir().unwrap(), closed_port());
+        let (folder, port) = (tempfile::tempdir().unwrap(), closed_port());
+        let address = port.address;
         let path = |name: &str| folder.path().join(name);
         fs::write(path("prometheus.yml"), config(targets)).unwrap();
         let log = fs::File::create(path("log")).unwrap();
