@@ -1,24 +1,25 @@
 //! A request of the app reaches the gateway at most once, and what is said of it is true.
 
 use std::io::{Read, Write};
-use std::net::SocketAddr;
+use std::net::{Shutdown, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
+use std::time::Instant;
 
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpListener;
 
 use crate::support::World;
+use crate::support::daemon::closed_port;
 use crate::support::listener::Log;
+use crate::support::process::PATIENCE;
 use crate::support::raw::{RawGateway, UNSIGNED, post, send};
 use crate::support::upstream::WayOut;
 use crate::support::world::{PAY, payment};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gateway_that_does_not_listen_means_not_sent() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let nobody = listener.local_addr().unwrap();
-    drop(listener);
+    let port = closed_port();
+    let nobody = port.address;
     for upstream in [format!("http://{nobody}"), format!("https://{nobody}")] {
         let world = World::before(&upstream, "", "").await;
         assert_eq!(
@@ -54,11 +55,9 @@ async fn a_gateway_nobody_vouches_for_means_not_sent() {
 async fn answer_log_and_metric_say_the_same_of_the_delivery() {
     let log = Log::capture();
     let gone = RawGateway::answering("").await;
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let nobody = listener.local_addr().unwrap();
-    drop(listener);
+    let nobody = closed_port();
     for (upstream, code, delivery) in [
-        (nobody, "upstream_unreachable", "not-sent"),
+        (nobody.address, "upstream_unreachable", "not-sent"),
         (gone, "upstream_broke_off", "unknown"),
     ] {
         let world = World::before(&format!("http://{upstream}"), "", "").await;
@@ -170,6 +169,8 @@ impl Ending {
                 if ends.recv().is_err() {
                     return;
                 }
+                stream.shutdown(Shutdown::Write).unwrap();
+                until_seen(&stream);
                 drop(stream);
                 let _test_over = tell.send(());
             }
@@ -180,6 +181,29 @@ impl Ending {
             ended,
             served,
         }
+    }
+}
+
+/// Waits until the other side's kernel has the end of a stream, which takes a moment also on loopback.
+fn until_seen(stream: &std::net::TcpStream) {
+    let port = |address: SocketAddr| format!(":{:04X}", address.port());
+    let ends = [stream.local_addr(), stream.peer_addr()].map(|end| port(end.unwrap()));
+    let start = Instant::now();
+    loop {
+        let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+        // Both ends and the state, of which 05 is FIN_WAIT2: the end was acknowledged.
+        let is_seen = |line: &str| {
+            let words: Vec<_> = line.split_whitespace().collect();
+            let [_, own, other, state, ..] = words.as_slice() else {
+                return false;
+            };
+            own.ends_with(&ends[0]) && other.ends_with(&ends[1]) && *state == "05"
+        };
+        if table.lines().any(is_seen) {
+            return;
+        }
+        assert!(start.elapsed() < PATIENCE, "{ends:?}: {table}");
+        std::thread::yield_now();
     }
 }
 
@@ -311,9 +335,8 @@ async fn bodies_over_the_budget_of_all_together_are_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_never_goes_in_circles() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    drop(listener);
+    let port = closed_port();
+    let address = port.address;
     let files = crate::support::Files::new();
     let file = files.config(&format!("http://{address}"), "", "");
     let text = std::fs::read_to_string(&file).unwrap();
