@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::process::{Output, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Instant;
 
 use countersign::clock::Clock;
@@ -18,7 +18,8 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
-use tracing::subscriber::DefaultGuard;
+use tracing::Dispatch;
+use tracing::subscriber::{DefaultGuard, NoSubscriber};
 
 use super::pki::{Pki, argument};
 use super::process::PATIENCE;
@@ -185,6 +186,14 @@ impl Lasting {
     }
 }
 
+/// Two subscribers more than there are. While there is but one, tracing asks only the thread that comes
+/// to a line first whether anybody wants it, and for a thread without a log nobody ever does: another
+/// test could turn a line off for the one that waits for it.
+static NOBODYS: LazyLock<[Dispatch; 2]> = LazyLock::new(|| {
+    let nobody = || Dispatch::new(NoSubscriber::default());
+    [nobody(), nobody()]
+});
+
 /// The log of this thread while it lives.
 pub struct Log {
     text: Arc<Mutex<Vec<u8>>>,
@@ -203,6 +212,7 @@ impl Log {
                 Ok(())
             }
         }
+        LazyLock::force(&NOBODYS);
         let text = Arc::new(Mutex::new(Vec::new()));
         let sink = Arc::clone(&text);
         let subscriber = tracing_subscriber::fmt()
@@ -222,4 +232,15 @@ impl Log {
         let lines = text.lines().filter(|line| line.contains(level));
         lines.map(str::to_owned).collect()
     }
+}
+
+#[test]
+fn a_log_has_lines_that_another_thread_came_to_first() {
+    fn say() {
+        tracing::warn!("said by two threads");
+    }
+    let log = Log::capture();
+    std::thread::spawn(say).join().unwrap();
+    say();
+    assert_eq!(log.lines("said by two threads").len(), 1);
 }
