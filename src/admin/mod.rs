@@ -22,6 +22,7 @@ use crate::http::body::full;
 use crate::keys::{KeyFacts, Keyring};
 use crate::live::Live;
 use crate::net::drain::{Drain, Phase};
+use crate::net::listener::Place;
 use crate::net::serve::{Ends, Service};
 use crate::telemetry::Metrics;
 
@@ -33,7 +34,7 @@ pub const PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Where it listens.
-    pub listen: SocketAddr,
+    pub listen: Place,
 }
 
 /// Answers operators.
@@ -125,8 +126,7 @@ impl Admin {
     }
 
     fn drain(&self, request: &Request<Incoming>, peer: SocketAddr) -> Response<Body> {
-        // `::ffff:127.0.0.1` is 127.0.0.1, where the listener is at `[::]`.
-        if !peer.ip().to_canonical().is_loopback() {
+        if !peer.ip().is_loopback() {
             return text(StatusCode::FORBIDDEN, NOT_FROM_AFAR);
         }
         if request.headers().contains_key(ORIGIN) {

@@ -21,7 +21,7 @@ use crate::kube::webhook::Webhook;
 use crate::net::certificate::Served;
 use crate::net::drain::{self, Drain};
 use crate::net::handshake::Tls;
-use crate::net::listener::{BindError, bind};
+use crate::net::listener::{BindError, Place};
 use crate::net::serve::{Server, Service, Settings};
 use crate::net::tls::{self, TlsError};
 use crate::task;
@@ -41,9 +41,9 @@ pub struct Injector {
     /// What holds for pods that say nothing else.
     pub defaults: Defaults,
     /// Where reviews arrive.
-    pub listen: SocketAddr,
+    pub listen: Place,
     /// Where operators are answered.
-    pub admin_listen: SocketAddr,
+    pub admin_listen: Place,
     /// What it shows to the API server.
     pub certificate: Certificate,
     /// How it ends.
@@ -80,8 +80,8 @@ pub struct Running {
     /// Begins the end.
     pub drain: Drain,
     waiting: watch::Receiver<Option<String>>,
-    webhook: JoinHandle<()>,
-    operators: JoinHandle<()>,
+    webhook: Vec<JoinHandle<()>>,
+    operators: Vec<JoinHandle<()>>,
     times: drain::Config,
 }
 
@@ -94,20 +94,20 @@ pub async fn start(
     clock: Clock,
     metrics: Metrics,
 ) -> Result<Running, StartError> {
-    let listener = bind("--listen", injector.listen).await?;
-    let operators = bind("--admin-listen", injector.admin_listen).await?;
-    let (address, admin) = (local(&listener), local(&operators));
+    let listeners = injector.listen.bind("--listen").await?;
+    let operators = injector.admin_listen.bind("--admin-listen").await?;
+    let (address, admin) = (local(&listeners), local(&operators));
     let drain = Drain::new();
     let (tls, waiting) = certificate(injector.certificate, clock, &metrics, &drain)?;
     let webhook = Webhook::new(injector.defaults, &metrics);
-    let webhook = serve(NAME, listener, webhook, Some(tls), &metrics, drain.clone());
+    let webhook = serve(NAME, listeners, webhook, Some(&tls), &metrics, &drain);
     let probes = Probes {
         metrics: metrics.clone(),
         waiting: waiting.clone(),
         drain: drain.clone(),
     };
     // A drain of its own: operators can ask to the end.
-    let operators = serve("admin", operators, probes, None, &metrics, Drain::new());
+    let operators = serve("admin", operators, probes, None, &metrics, &Drain::new());
     Ok(Running {
         address,
         admin,
@@ -132,11 +132,13 @@ impl Running {
     pub async fn finish(self) -> bool {
         let Self { webhook, .. } = self;
         let finished = async {
-            // A server that panicked has nothing left to finish.
-            let _ended = webhook.await;
+            for server in webhook {
+                // A server that panicked has nothing left to finish.
+                let _ended = server.await;
+            }
         };
         let in_time = self.drain.run(self.times, finished).await;
-        self.operators.abort();
+        self.operators.iter().for_each(JoinHandle::abort);
         in_time
     }
 }
@@ -165,14 +167,15 @@ fn certificate(
 
 fn serve<S: Service>(
     name: &'static str,
-    listener: TcpListener,
+    listeners: Vec<TcpListener>,
     service: S,
-    tls: Option<Tls>,
+    tls: Option<&Tls>,
     metrics: &Metrics,
-    drain: Drain,
-) -> JoinHandle<()> {
+    drain: &Drain,
+) -> Vec<JoinHandle<()>> {
+    let service = Arc::new(service);
     let settings = Settings {
-        tls,
+        tls: tls.cloned(),
         counted: Some((metrics.clone(), name)),
         connections: CONNECTIONS,
         head_timeout: if name == NAME {
@@ -183,11 +186,17 @@ fn serve<S: Service>(
         head_limit: HEAD_LIMIT,
         ..Settings::plain(metrics.connections.with_label_values(&[name]))
     };
-    task::spawn(Server::new(listener, settings).run(Arc::new(service), drain))
+    let servers = listeners.into_iter().map(|listener| {
+        let server = Server::new(listener, settings.clone());
+        task::spawn(server.run(Arc::clone(&service), drain.clone()))
+    });
+    servers.collect()
 }
 
-fn local(listener: &TcpListener) -> SocketAddr {
+/// The first, for messages.
+fn local(listeners: &[TcpListener]) -> SocketAddr {
     let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
+    let first = listeners.first().map(TcpListener::local_addr);
     // A socket that listens has an address.
-    listener.local_addr().unwrap_or(nowhere)
+    first.and_then(Result::ok).unwrap_or(nowhere)
 }

@@ -7,14 +7,14 @@ use std::net::SocketAddr;
 use tokio::net::TcpListener;
 
 use crate::config::Config;
-use crate::net::listener::{BindError, bind};
+use crate::net::listener::{BindError, Place};
 use crate::upstream::OwnAddresses;
 
 /// All listening sockets.
 pub(super) struct Bound {
     pub(super) egress: Vec<TcpListener>,
     pub(super) ingress: Vec<TcpListener>,
-    pub(super) admin: Option<TcpListener>,
+    pub(super) admin: Vec<TcpListener>,
     pub(super) addresses: Addresses,
 }
 
@@ -22,6 +22,7 @@ pub(super) struct Bound {
 pub(super) struct Addresses {
     pub(super) egress: Vec<SocketAddr>,
     pub(super) ingress: Vec<SocketAddr>,
+    /// The first, for messages.
     pub(super) admin: Option<SocketAddr>,
 }
 
@@ -31,14 +32,12 @@ impl Bound {
         let of_ingress = config.ingress.iter().flat_map(|section| &section.listen);
         let egress = bind_all("egress.listen", of_egress).await?;
         let ingress = bind_all("ingress.listen", of_ingress).await?;
-        let admin = match &config.admin {
-            Some(admin) => Some(bind("admin.listen", admin.listen).await?),
-            None => None,
-        };
+        let of_admin = config.admin.iter().map(|section| &section.listen);
+        let admin = bind_all("admin.listen", of_admin).await?;
         let addresses = Addresses {
             egress: egress.iter().filter_map(address).collect(),
             ingress: ingress.iter().filter_map(address).collect(),
-            admin: admin.as_ref().and_then(address),
+            admin: admin.first().and_then(address),
         };
         Ok(Self {
             egress,
@@ -49,24 +48,20 @@ impl Bound {
     }
 
     pub(super) fn own(&self) -> OwnAddresses {
-        let Addresses {
-            egress,
-            ingress,
-            admin,
-        } = &self.addresses;
+        let all = [&self.egress, &self.ingress, &self.admin];
         let own = OwnAddresses::default();
-        own.set(egress.iter().chain(ingress).chain(admin).copied().collect());
+        own.set(all.into_iter().flatten().filter_map(address).collect());
         own
     }
 }
 
 async fn bind_all(
     key: &'static str,
-    addresses: impl Iterator<Item = &SocketAddr>,
+    places: impl Iterator<Item = &Place>,
 ) -> Result<Vec<TcpListener>, BindError> {
     let mut listeners = Vec::new();
-    for address in addresses {
-        listeners.push(bind(key, *address).await?);
+    for place in places {
+        listeners.extend(place.bind(key).await?);
     }
     Ok(listeners)
 }

@@ -74,7 +74,7 @@ pub async fn start(mut prepared: Prepared) -> Result<Running, StartError> {
     let common = Common::new(prepared, &bound).await?;
     let egress = common.egress(bound.egress);
     let ingress = common.ingress(bound.ingress, served);
-    let operators = bound.admin.map(|listener| common.operators(listener));
+    let operators = common.operators(bound.admin);
     let trigger = common.follow(watch);
     Ok(Running {
         egress: bound.addresses.egress,
@@ -205,7 +205,7 @@ impl Common {
         self.serve("ingress", service, listeners, drain, tls.as_ref())
     }
 
-    fn operators(&self, listener: TcpListener) -> Side {
+    fn operators(&self, listeners: Vec<TcpListener>) -> Side {
         let service = Admin {
             metrics: self.metrics.clone(),
             shown: self.targets.shown.clone(),
@@ -213,7 +213,7 @@ impl Common {
             drain: self.drain.clone(),
         };
         // Its own drain: operators can still ask while the traffic ends.
-        self.serve("admin", service, vec![listener], Drain::new(), None)
+        self.serve("admin", service, listeners, Drain::new(), None)
     }
 
     /// Begins to follow the files that were read.

@@ -54,7 +54,10 @@ impl Prepared {
         let config = &self.state.config;
         let egress = config.egress.iter().flat_map(|section| &section.listen);
         let ingress = config.ingress.iter().flat_map(|section| &section.listen);
-        let listeners = egress.chain(ingress).count() as u64;
+        let listeners = egress
+            .chain(ingress)
+            .map(|place| place.sockets())
+            .sum::<u64>();
         let connections = u64::from(config.limits.connections);
         (2 * listeners + u64::from(config.admin.is_some())) * connections + 64
     }

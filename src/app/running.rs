@@ -28,7 +28,7 @@ pub struct Running {
     pub trigger: Trigger,
     /// Ingress and egress.
     pub(super) sides: (Side, Side),
-    pub(super) operators: Option<Side>,
+    pub(super) operators: Side,
     pub(super) times: Config,
 }
 
@@ -60,10 +60,8 @@ impl Running {
             in_time = self.drain.run(self.times, finished) => in_time,
             () = at_the_deadline => false,
         };
-        if let Some(operators) = self.operators {
-            operators.drain.enter(Phase::Closing);
-            operators.servers.iter().for_each(JoinHandle::abort);
-        }
+        self.operators.drain.enter(Phase::Closing);
+        self.operators.servers.iter().for_each(JoinHandle::abort);
         in_time
     }
 }

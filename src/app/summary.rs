@@ -2,11 +2,10 @@
 //!
 //! Nothing secret is ever among it.
 
-use std::net::SocketAddr;
-
 use countersign_protocol::ClientId;
 
 use crate::config::Config;
+use crate::net::listener::Place;
 use crate::{egress, ingress};
 
 /// How a line begins that an operator should not overlook.
@@ -104,7 +103,7 @@ fn signer(identity: Option<&ClientId>, otherwise: &str) -> String {
     identity.map_or_else(|| otherwise.to_owned(), ToString::to_string)
 }
 
-fn joined(addresses: &[SocketAddr]) -> String {
+fn joined(addresses: &[Place]) -> String {
     let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
     addresses.join(" ")
 }

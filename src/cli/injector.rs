@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,12 +13,13 @@ use super::signals::{Hangup, Signals};
 use super::{Failure, environment, hardening, runtime};
 use crate::app::injector::{self, Certificate, Injector as Parts, Running};
 use crate::clock::Clock;
-use crate::config::values::duration;
+use crate::config::values::{duration, place};
 use crate::kube::Defaults;
 use crate::kube::cluster::{ACCOUNT, Cluster};
 use crate::kube::serving;
 use crate::net::certificate::{Config, Served, Source};
 use crate::net::drain;
+use crate::net::listener::Place;
 use crate::telemetry::{Metrics, log};
 
 /// Run the admission webhook that puts the sidecar into pods.
@@ -39,11 +39,11 @@ pub struct Injector {
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Where reviews arrive, with TLS.
-    #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:8443")]
-    listen: SocketAddr,
+    #[arg(long, value_name = "ADDRESS", default_value = ":8443", value_parser = place)]
+    listen: Place,
     /// Where probes and Prometheus are answered.
-    #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:15090")]
-    admin_listen: SocketAddr,
+    #[arg(long, value_name = "ADDRESS", default_value = ":15090", value_parser = place)]
+    admin_listen: Place,
     /// A folder with tls.crt and tls.key, which are followed.
     #[arg(
         long,

@@ -16,6 +16,7 @@ use crate::clock::Clock;
 use crate::config::{self, Config, Loaded, Placement, values};
 use crate::keys::Environment;
 use crate::net::drain::{self, Phase};
+use crate::net::listener;
 use crate::telemetry::log;
 use crate::upstream::nameservers::Nameservers;
 use crate::upstream::{self, Host, Origin};
@@ -66,15 +67,15 @@ pub struct Source {
 struct Place {
     /// Where egress listens, if there is egress; may be repeated
     /// [default without a file: 127.0.0.1:15001]
-    #[arg(long, value_name = "ADDRESS", value_parser = values::address)]
-    egress_listen: Vec<SocketAddr>,
+    #[arg(long, value_name = "ADDRESS", value_parser = values::place)]
+    egress_listen: Vec<listener::Place>,
     /// Where ingress listens, if there is ingress; may be repeated
     /// [default without a file: 127.0.0.1:15002]
-    #[arg(long, value_name = "ADDRESS", value_parser = values::address)]
-    ingress_listen: Vec<SocketAddr>,
+    #[arg(long, value_name = "ADDRESS", value_parser = values::place)]
+    ingress_listen: Vec<listener::Place>,
     /// Where operators are answered [default without a file: 127.0.0.1:15090]
-    #[arg(long, value_name = "ADDRESS", value_parser = values::address)]
-    admin_listen: Option<SocketAddr>,
+    #[arg(long, value_name = "ADDRESS", value_parser = values::place)]
+    admin_listen: Option<listener::Place>,
     /// Where the files are written by which apps trust the local CA.
     #[arg(long, value_name = "FOLDER")]
     trust_directory: Option<PathBuf>,

@@ -16,7 +16,6 @@ pub mod upstream;
 pub mod values;
 
 use std::fs;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -24,6 +23,7 @@ pub use self::placement::Placement;
 
 use self::document::{Map, Problems};
 use crate::net::drain;
+use crate::net::listener::Place;
 use crate::net::watch::Watch;
 use crate::{admin, keys};
 
@@ -280,15 +280,15 @@ fn admin_section(mut section: Map, problems: &mut Problems) -> Option<admin::Con
 }
 
 /// The `listen` key of a section.
-fn listen(section: &mut Map, default: &str, problems: &mut Problems) -> Option<SocketAddr> {
+fn listen(section: &mut Map, default: &str, problems: &mut Problems) -> Option<Place> {
     match section.take("listen") {
-        Some(node) => node.parse_with(problems, values::address),
+        Some(node) => node.parse_with(problems, values::place),
         None => default.parse().ok(),
     }
 }
 
 /// One address or several.
-fn listens(node: document::Node, problems: &mut Problems) -> Vec<SocketAddr> {
+fn listens(node: document::Node, problems: &mut Problems) -> Vec<Place> {
     let nodes = if node.is_list() {
         let place = node.place.clone();
         let nodes = node.list(problems);
@@ -301,11 +301,11 @@ fn listens(node: document::Node, problems: &mut Problems) -> Vec<SocketAddr> {
     };
     let mut found = Vec::new();
     for node in nodes {
-        match node.parse_with(problems, values::address) {
-            Some(address) if address.port() != 0 && found.contains(&address) => {
-                node.problem(format!("{address} is given twice"), problems);
+        match node.parse_with(problems, values::place) {
+            Some(place) if place.port() != 0 && found.contains(&place) => {
+                node.problem(format!("{place} is given twice"), problems);
             }
-            address => found.extend(address),
+            place => found.extend(place),
         }
     }
     found

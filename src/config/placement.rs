@@ -5,23 +5,23 @@
 //! the start and at every reload. Refuses addresses that exclude each other, whoever named them. Called by
 //! the loader.
 
-use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use super::Config;
 use super::document::Problems;
 use crate::admin;
+use crate::net::listener::Place;
 use crate::upstream::nameservers::Nameservers;
 
 /// Where a sidecar stands; what is empty or absent is left as the file has it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Placement {
     /// Where egress listens, if there is egress.
-    pub egress: Vec<SocketAddr>,
+    pub egress: Vec<Place>,
     /// Where ingress listens, if there is ingress.
-    pub ingress: Vec<SocketAddr>,
+    pub ingress: Vec<Place>,
     /// Where operators are answered, with or without a section in the file.
-    pub admin: Option<SocketAddr>,
+    pub admin: Option<Place>,
     /// Where what apps need to trust the local CA is written.
     pub trust_directory: Option<PathBuf>,
     /// Where the local CA is kept.
@@ -65,7 +65,7 @@ impl Placement {
 }
 
 fn refuse_shared_addresses(config: &Config, problems: &mut Problems) {
-    let mut taken: Vec<(SocketAddr, &str)> = Vec::new();
+    let mut taken: Vec<(Place, &str)> = Vec::new();
     let egress = config.egress.iter().flat_map(|section| &section.listen);
     let ingress = config.ingress.iter().flat_map(|section| &section.listen);
     let admin = config.admin.iter().map(|section| &section.listen);
@@ -74,7 +74,7 @@ fn refuse_shared_addresses(config: &Config, problems: &mut Problems) {
         .chain(ingress.map(|address| (*address, "ingress")))
         .chain(admin.map(|address| (*address, "admin")));
     for (address, section) in all.filter(|(address, _)| address.port() != 0) {
-        let other = taken.iter().find(|(one, _)| exclude(*one, address));
+        let other = taken.iter().find(|(one, _)| one.excludes(address));
         let text = match other {
             Some((one, other)) if *one == address => {
                 format!("{other} and {section} both listen on {address}")
@@ -89,12 +89,4 @@ fn refuse_shared_addresses(config: &Config, problems: &mut Problems) {
         };
         problems.add(format!("{}: {text}", config.source));
     }
-}
-
-/// Whether the system lets only one of two sockets listen. That all IPv6 addresses may be all of IPv4,
-/// too, is its own affair.
-fn exclude(one: SocketAddr, other: SocketAddr) -> bool {
-    let both = [one.ip(), other.ip()];
-    let for_all = both.iter().any(IpAddr::is_unspecified) && one.is_ipv4() == other.is_ipv4();
-    one.port() == other.port() && (one.ip() == other.ip() || for_all)
 }

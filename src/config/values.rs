@@ -1,12 +1,12 @@
 //! How single values are written: durations, sizes, addresses, switches.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytesize::ByteSize;
 
 use crate::exchange::Policy;
 use crate::ingress::Replay;
+use crate::net::listener::Place;
 use crate::upstream::Origin;
 
 /// `5s`, `1m 30s`, `250ms`; not zero.
@@ -91,11 +91,10 @@ pub fn port(text: &str) -> Result<u16, String> {
         .ok_or_else(|| format!("\"{text}\" is no port from 1 to 65535"))
 }
 
-/// `127.0.0.1:15001` or `[::1]:15001`; port 0 lets the system choose.
-pub fn address(text: &str) -> Result<SocketAddr, String> {
-    text.parse().map_err(|_syntax| {
-        format!("\"{text}\" is no IP address with a port; write it like 127.0.0.1:15001")
-    })
+/// `127.0.0.1:15001`, `[::1]:15001`, `:15001` for every address, `localhost:15001` for both of loopback; port 0 lets the
+/// system choose.
+pub fn place(text: &str) -> Result<Place, String> {
+    text.parse().map_err(|error| format!("\"{text}\" {error}"))
 }
 
 /// `http://127.0.0.1:8080`, or only the port of an app on this machine: `8080`.

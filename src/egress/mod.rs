@@ -17,7 +17,6 @@ pub mod route;
 mod tunnel;
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,6 +47,7 @@ use crate::http::{answer as fault_answer, intake};
 use crate::keys::{Identity, Keyring};
 use crate::live::Live;
 use crate::net::drain::Drain;
+use crate::net::listener::Place;
 use crate::net::serve::{Ends, Service, Speaker};
 use crate::telemetry::Metrics;
 use crate::upstream::{Limits, OwnAddresses, Upstream};
@@ -62,7 +62,7 @@ const APPS_PACE: Pace = Pace {
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Where the app finds us.
-    pub listen: Vec<SocketAddr>,
+    pub listen: Vec<Place>,
     /// Where requests go.
     pub routes: Routes,
     /// How long a request's body may take.

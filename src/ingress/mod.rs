@@ -10,7 +10,6 @@ pub mod request;
 pub mod route;
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,6 +32,7 @@ use crate::keys::Keyring;
 use crate::live::Live;
 use crate::net::certificate;
 use crate::net::drain::Drain;
+use crate::net::listener::Place;
 use crate::net::serve::{Ends, Service};
 use crate::telemetry::Metrics;
 use crate::upstream::Upstream;
@@ -48,7 +48,7 @@ const STRANGERS_PACE: Pace = Pace {
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Where Alipay+ finds us.
-    pub listen: Vec<SocketAddr>,
+    pub listen: Vec<Place>,
     /// The certificate, unless it speaks plain HTTP.
     pub tls: Option<certificate::Config>,
     /// Where requests go.

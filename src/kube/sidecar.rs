@@ -158,7 +158,7 @@ impl Settings {
             Source::ConfigMap(_) => arguments.push(format!("--config={CONFIG}/config.yaml")),
             Source::Flags(flags) => arguments.extend(flags.arguments()),
         }
-        arguments.push(format!("--egress-listen=127.0.0.1:{}", self.egress_port));
+        arguments.push(format!("--egress-listen=localhost:{}", self.egress_port));
         if let Way::HostAliases(_) = self.way_in {
             arguments.push("--egress-listen=127.0.0.1:443".to_owned());
             arguments.push("--egress-listen=127.0.0.1:80".to_owned());
@@ -166,9 +166,9 @@ impl Settings {
             arguments.push("--nameservers=system".to_owned());
         }
         if self.has_ingress() {
-            arguments.push(format!("--ingress-listen=0.0.0.0:{}", self.ingress_port));
+            arguments.push(format!("--ingress-listen=:{}", self.ingress_port));
         }
-        arguments.push(format!("--admin-listen=0.0.0.0:{}", self.admin_port));
+        arguments.push(format!("--admin-listen=:{}", self.admin_port));
         if self.needs_ca() {
             arguments.push(format!("--ca-directory={CA}"));
         }

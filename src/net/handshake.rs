@@ -7,6 +7,7 @@
 
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus::IntCounterVec;
@@ -64,8 +65,11 @@ impl Tls {
     }
 
     /// Shakes hands, at most [`HANDSHAKE`] long.
-    pub(super) async fn accept(&self, stream: TcpStream) -> Option<TlsStream<TcpStream>> {
-        let peer = stream.peer_addr().ok();
+    pub(super) async fn accept(
+        &self,
+        stream: TcpStream,
+        peer: SocketAddr,
+    ) -> Option<TlsStream<TcpStream>> {
         let settings = {
             let settings = self.settings.lock().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(&settings)
@@ -80,8 +84,7 @@ impl Tls {
         };
         self.count(why.result());
         let listener = self.counted.as_ref().map(|(_, listener)| *listener);
-        let peer = peer.map(tracing::field::display);
-        debug!(listener, peer, result = why.result(), reason = %why, "TLS handshake failed");
+        debug!(listener, %peer, result = why.result(), reason = %why, "TLS handshake failed");
         None
     }
 

@@ -46,13 +46,23 @@ const HEAD_LIMIT: usize = 64 * 1024;
 /// How long accepting pauses when the process is out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// The two ends of a connection.
+/// The two ends of a connection; never `::ffff:192.0.2.1`, as IPv4 looks to a listener at `[::]`.
 #[derive(Clone, Copy, Debug)]
 pub struct Ends {
     /// Ours.
     pub local: SocketAddr,
     /// That of who connected.
     pub peer: SocketAddr,
+}
+
+impl Ends {
+    fn new(local: SocketAddr, peer: SocketAddr) -> Self {
+        let canonical = |one: SocketAddr| SocketAddr::new(one.ip().to_canonical(), one.port());
+        Self {
+            local: canonical(local),
+            peer: canonical(peer),
+        }
+    }
 }
 
 /// Answers what arrives at a listener.
@@ -214,11 +224,12 @@ async fn take<S: Service>(
     let Ok(local) = stream.local_addr() else {
         return;
     };
+    let ends = Ends::new(local, peer);
     // Answers are written whole; waiting to fill a segment would only delay them.
     if let Err(error) = stream.set_nodelay(true) {
         debug!(%error, "cannot set TCP_NODELAY");
     }
-    service.receive(stream, Ends { local, peer }, speaker).await;
+    service.receive(stream, ends, speaker).await;
 }
 
 /// Speaks HTTP on connections as their listener is set.
@@ -234,7 +245,7 @@ impl Speaker {
         let Some(tls) = &self.settings.tls else {
             return self.http1(service, patient(stream), ends.into()).await;
         };
-        match tls.accept(stream).await {
+        match tls.accept(stream, ends.peer).await {
             Some(stream) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
                 self.http2(service, patient(stream), ends.into()).await;
             }
@@ -390,6 +401,19 @@ mod tests {
     use tokio::io::AsyncWriteExt;
 
     use super::*;
+
+    #[test]
+    fn ipv4_looks_the_same_whichever_socket_took_it() {
+        let address = |text: &str| text.parse::<SocketAddr>().unwrap();
+        for (seen, is) in [
+            ("[::ffff:127.0.0.1]:1", "127.0.0.1:1"),
+            ("[::ffff:192.0.2.1]:1", "192.0.2.1:1"),
+            ("[::1]:1", "[::1]:1"),
+        ] {
+            let ends = Ends::new(address(seen), address(seen));
+            assert_eq!([ends.local, ends.peer], [address(is); 2]);
+        }
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_peer_that_reads_nothing_is_given_up() {

@@ -26,9 +26,10 @@ fn arguments(documents: &[Value], folder: &Path) -> Vec<String> {
         match argument.split_once("listen=") {
             Some((flag, address)) => {
                 let (host, _) = address.rsplit_once(':').unwrap();
-                let host = host
-                    .replace("0.0.0.0", "127.0.0.1")
-                    .replace("[::]", "[::1]");
+                let host = match host {
+                    "" | "0.0.0.0" => "127.0.0.1",
+                    other => other,
+                };
                 format!("{flag}listen={host}:0")
             }
             None => argument,

@@ -50,6 +50,7 @@ mod client_certificates_are_checked;
 mod clients_need_no_change;
 mod drains_in_order;
 #[cfg(feature = "pkcs11")]
+mod every_address_is_reached;
 mod every_query_finds_data;
 mod https_clients_need_no_change;
 mod identities_are_chosen;

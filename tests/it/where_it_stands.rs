@@ -48,7 +48,7 @@ fn flags_take_the_place_of_what_the_file_says() {
         "--egress-listen=127.0.0.1:1001",
         "--egress-listen=[::1]:1001",
         "--ingress-listen=0.0.0.0:1002",
-        "--admin-listen=0.0.0.0:1090",
+        "--admin-listen=:1090",
         "--trust-directory=/placed/trust",
         "--ca-directory=/placed/ca",
         "--nameservers=10.0.0.10,10.0.0.11:5353",
@@ -58,7 +58,7 @@ fn flags_take_the_place_of_what_the_file_says() {
         "egress: listens on 127.0.0.1:1001 [::1]:1001\n",
         // The file may leave out where ingress listens, as the flag says it.
         "ingress: listens on 0.0.0.0:1002\n",
-        "admin: listens on 0.0.0.0:1090\n",
+        "admin: listens on :1090\n",
         "ca: what apps need to trust it is in /placed/trust\n",
         "ca: kept in /placed/ca\n",
         "upstream: names are resolved by 10.0.0.10:53 10.0.0.11:5353\n",
@@ -99,6 +99,15 @@ fn flags_add_what_no_section_says_and_no_direction_there_is_not() {
 }
 
 #[test]
+fn a_file_names_places_as_flags_do() {
+    let files = Files::new();
+    let rest = "ingress:\n  listen: :1002\n  routes: [{ app: \"http://127.0.0.1:1\" }]\n";
+    let file = files.config("https://localhost:1", "", rest);
+    let shown = shown(&["--config", text(&file)]);
+    assert!(shown.contains("ingress: listens on :1002\n"), "{shown}");
+}
+
+#[test]
 fn addresses_that_exclude_each_other_are_refused_whoever_named_them() {
     let files = Files::new();
     let rest = "ingress: { listen: \"127.0.0.1:1002\", routes: [{ app: \"http://127.0.0.1:1\" }] }";
@@ -112,6 +121,18 @@ fn addresses_that_exclude_each_other_are_refused_whoever_named_them() {
         (
             &["--admin-listen=0.0.0.0:1002"],
             "ingress listens on 127.0.0.1:1002, and so admin cannot on 0.0.0.0:1002",
+        ),
+        (
+            &["--admin-listen=:1002"],
+            "ingress listens on 127.0.0.1:1002, and so admin cannot on :1002",
+        ),
+        (
+            &["--egress-listen=localhost:1002"],
+            "egress listens on localhost:1002, and so ingress cannot on 127.0.0.1:1002",
+        ),
+        (
+            &["--egress-listen=localhost:1", "--admin-listen=[::]:1"],
+            "egress listens on localhost:1, and so admin cannot on [::]:1",
         ),
         (
             &["--egress-listen=127.0.0.1:1", "--egress-listen=127.0.0.1:1"],
@@ -151,10 +172,11 @@ fn what_is_no_address_and_no_app_has_its_line() {
             "\"15001\" is no IP address with a port",
         ),
         (
-            "--ingress-listen=localhost:1",
-            "\"localhost:1\" is no IP address with a port",
+            "--ingress-listen=sidecar:1",
+            "\"sidecar:1\" is no IP address with a port",
         ),
-        ("--admin-listen=:1", "\":1\" is no IP address with a port"),
+        ("--admin-listen=:+1", "\":+1\" is no IP address with a port"),
+        ("--admin-listen=localhost:", "\"localhost:\" is no IP"),
         (
             "--nameservers=dns.example",
             "\"dns.example\" is no nameserver's IP address",

@@ -35,14 +35,14 @@ true
 {{- with get . "upstream-ca" }}{{ $arguments = append $arguments (printf "--upstream-ca=%s/%s" $keys .) }}{{ end -}}
 {{- with .app }}{{ $arguments = append $arguments (printf "--app=%s" (regexMatch "^[0-9]+$" . | ternary (printf "http://127.0.0.1:%s" .) .)) }}{{ end -}}
 {{- end -}}
-{{- $arguments = append $arguments (printf "--egress-listen=127.0.0.1:%s" (get . "egress-port")) -}}
+{{- $arguments = append $arguments (printf "--egress-listen=localhost:%s" (get . "egress-port")) -}}
 {{- if eq (get . "way-in") "hostAliases" -}}
 {{- $arguments = concat $arguments (list "--egress-listen=127.0.0.1:443" "--egress-listen=127.0.0.1:80" "--nameservers=system") -}}
 {{- end -}}
 {{- if $ingress -}}
-{{- $arguments = append $arguments (printf "--ingress-listen=0.0.0.0:%s" (get . "ingress-port")) -}}
+{{- $arguments = append $arguments (printf "--ingress-listen=:%s" (get . "ingress-port")) -}}
 {{- end -}}
-{{- $arguments = append $arguments (printf "--admin-listen=0.0.0.0:%s" (get . "admin-port")) -}}
+{{- $arguments = append $arguments (printf "--admin-listen=:%s" (get . "admin-port")) -}}
 {{- if include "countersign.pod.needsCa" . -}}
 {{- $arguments = append $arguments "--ca-directory=/var/run/countersign/ca" -}}
 {{- end -}}

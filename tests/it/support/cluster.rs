@@ -320,8 +320,8 @@ impl Started {
         let anywhere: SocketAddr = "127.0.0.1:0".parse().unwrap();
         let parts = Injector {
             defaults: Defaults::default(),
-            listen: anywhere,
-            admin_listen: anywhere,
+            listen: anywhere.into(),
+            admin_listen: anywhere.into(),
             certificate,
             drain: drain::Config::default(),
         };
