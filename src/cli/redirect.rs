@@ -66,7 +66,7 @@ struct Flags {
     #[arg(long, value_name = "PORT", value_parser = port)]
     exempt_port: Vec<NonZeroU16>,
     /// A destination network that goes out untouched, such as `10.0.0.0/8` or `fd00::/8`.
-    #[arg(long, value_name = "CIDR", value_parser = network::parse)]
+    #[arg(long, value_name = "CIDR", value_parser = network::parse_exempt)]
     exempt_network: Vec<IpNet>,
     /// Leave IPv6 alone.
     #[arg(long)]
@@ -139,6 +139,13 @@ impl Flags {
                      runs as root too; give the sidecar a user of its own"
                 ));
             }
+        }
+        let https = NonZeroU16::new(443);
+        let leads = |port: &NonZeroU16| Some(*port) == https;
+        if !self.port.is_empty() && !self.port.iter().any(leads)
+            || self.exempt_port.iter().any(leads)
+        {
+            complain("warning: port 443 is not redirected: calls to the gateway go out unsigned");
         }
         Ok(rules)
     }

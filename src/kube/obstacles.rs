@@ -46,7 +46,15 @@ pub(super) fn find(pod: &Value, settings: &Settings) -> Found {
             found.aliases(pod, &hosts);
             found.port_start(pod);
         }
-        Way::Redirect { .. } => found.rule_breakers(pod),
+        Way::Redirect { ports, .. } => {
+            found.rule_breakers(pod);
+            if !ports.contains(&443) {
+                found.warn(
+                    "annotation countersign.dev/redirect-ports: is without 443, so calls to the gateway go past the \
+                     sidecar, unsigned; add 443",
+                );
+            }
+        }
         Way::None | Way::Env(_) => {}
     }
     found.end(pod, settings);

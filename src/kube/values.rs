@@ -199,7 +199,7 @@ pub(super) fn containers(text: &str) -> Result<Vec<String>, String> {
 }
 
 pub(super) fn networks(text: &str) -> Result<Vec<IpNet>, String> {
-    list(text, network::parse)
+    list(text, network::parse_exempt)
 }
 
 /// An entry of `NO_PROXY`.

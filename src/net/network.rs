@@ -24,3 +24,18 @@ pub fn parse(text: &str) -> Result<IpNet, String> {
     }
     Ok(network)
 }
+
+/// Reads a network that redirect rules leave alone.
+///
+/// # Errors
+/// As [`parse`]; and for what is every address, which nobody can mean who asks for rules.
+pub fn parse_exempt(text: &str) -> Result<IpNet, String> {
+    let network = parse(text)?;
+    if network.prefix_len() == 0 {
+        return Err(format!(
+            "\"{text}\" is every address: nothing would come to the sidecar, and all would go out unsigned; name the \
+             networks that are meant"
+        ));
+    }
+    Ok(network)
+}

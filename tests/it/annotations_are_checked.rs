@@ -213,6 +213,15 @@ fn wishes_that_contradict_each_other_are_refused() {
             ],
         ),
         (
+            &[
+                ("way-in", "redirect"),
+                ("redirect-exempt-networks", "10.0.0.0/8,0.0.0.0/0"),
+            ],
+            &[
+                "redirect-exempt-networks: \"0.0.0.0/0\" is every address: nothing would come to the sidecar, and all would go out unsigned; name the networks that are meant",
+            ],
+        ),
+        (
             &[("no-proxy", "corp.example,open-na.alipayplus.com,.com")],
             &[
                 "no-proxy: open-na.alipayplus.com would lead calls to open-na.alipayplus.com past the sidecar, unsigned",
@@ -231,7 +240,7 @@ fn wishes_that_contradict_each_other_are_refused() {
         (
             &[
                 ("redirect-ports", "443"),
-                ("redirect-exempt-networks", "::/0"),
+                ("redirect-exempt-networks", "fd00::/8"),
                 ("redirect-image", "a"),
             ],
             &[
@@ -281,7 +290,7 @@ fn defaults_hold_where_a_pod_says_nothing_and_are_read_with_their_lines() {
     let plain = arguments(&json!({ "spec": spec }));
     assert!(
         plain.contains("--config=/etc/countersign/config/config.yaml")
-            && plain.contains("127.0.0.1:16001"),
+            && plain.contains("localhost:16001"),
         "{plain}"
     );
     // A pod with a client id of its own takes no file of the defaults.
@@ -289,7 +298,7 @@ fn defaults_hold_where_a_pod_says_nothing_and_are_read_with_their_lines() {
     assert!(
         own.contains("--client-id=")
             && !own.contains("--config")
-            && own.contains("127.0.0.1:17001"),
+            && own.contains("localhost:17001"),
         "{own}"
     );
     let Outcome::Refused(reasons) = inject(

@@ -188,6 +188,10 @@ fn settings_that_make_no_sense_are_refused_by_name() {
             "{keys: k, client-id: c, redirect-ports: 443}",
             "sidecar.redirect-ports",
         ),
+        (
+            "{keys: k, client-id: c, way-in: redirect, redirect-exempt-networks: \"10.0.0.0/8, ::/0\"}",
+            "redirect-exempt-networks",
+        ),
         ("{keys: k, client-id: c, way-out: env}", "way-out"),
     ] {
         fs::write(&file, values(&documents(row)[0], true)).unwrap();

@@ -92,6 +92,10 @@ const NONSENSE: &[(&str, &str)] = &[
         "injector: {defaults: {run-as-user: 0}}",
         "injector.defaults.run-as-user",
     ),
+    (
+        "injector: {defaults: {redirect-exempt-networks: \"10.0.0.0/8, ::/0\"}}",
+        "injector.defaults.redirect-exempt-networks",
+    ),
     ("image: {digest: sha256:abc}", "image.digest"),
     ("image: {repository: \"\"}", "image.repository"),
     ("image: {pullPolicy: Sometimes}", "image.pullPolicy"),

@@ -310,6 +310,11 @@ fn what_may_surprise_is_a_warning() {
             container(&json!({ "securityContext": { "privileged": true } })),
             "container app: is privileged or has NET_ADMIN",
         ),
+        (
+            &[("way-in", "redirect"), ("redirect-ports", "80,8443")],
+            json!({}),
+            "annotation countersign.dev/redirect-ports: is without 443",
+        ),
     ] {
         let warnings = warnings(&pod(annotations, &spec));
         assert!(

@@ -156,6 +156,14 @@ fn wrong_usage_is_explained_and_changes_nothing() {
             "the network is fd00::/8",
         ),
         (
+            " --exempt-uid 1 --exempt-network 0.0.0.0/0",
+            "\"0.0.0.0/0\" is every address",
+        ),
+        (
+            " --exempt-uid 1 --exempt-network ::/0",
+            "\"::/0\" is every address",
+        ),
+        (
             " --exempt-uid 1 --exempt-network 10.0.0.0/33",
             "is no network; write it like",
         ),
@@ -167,6 +175,18 @@ fn wrong_usage_is_explained_and_changes_nothing() {
         }
     }
     assert_eq!(world.ruleset(), "");
+    let warning =
+        "countersign: warning: port 443 is not redirected: calls to the gateway go out unsigned\n";
+    for (flags, says) in [
+        ("--port 80", warning),
+        ("--exempt-port 443", warning),
+        ("--port 80 --port 443", ""),
+        ("--exempt-port 22", ""),
+    ] {
+        let output = world.redirect(&format!("print --exempt-uid 7 {flags}"));
+        assert_eq!(String::from_utf8(output.stderr).unwrap(), says, "{flags}");
+        assert!(output.status.success());
+    }
     let output = world.redirect("print --exempt-uid 0");
     assert!(
         !said(
