@@ -4,7 +4,7 @@
 //! Where a limit is a time, that time is short or held, so nobody waits for it.
 
 use std::io::Write;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -94,7 +94,7 @@ async fn connections_over_the_limit_wait_and_are_served_when_others_end() {
 
 #[tokio::test]
 async fn strangers_who_send_no_body_hold_their_places_for_two_seconds() {
-    let mut world = Inbound::with("", "limits: { exchanges: 2 }").await;
+    let mut world = Inbound::with("      timeout: 1h", "limits: { exchanges: 2 }").await;
     let message = world.message(NOTIFY, br#"{"a":"a body that is not sent"}"#);
     let held = message.bytes();
     let mut strangers = Vec::new();
@@ -110,12 +110,8 @@ async fn strangers_who_send_no_body_hold_their_places_for_two_seconds() {
         let answer = answer_on(stranger).await;
         assert_eq!(answer.outcome(), "request_timeout not-sent 408");
     }
-    // The route's own time is 4.5 s.
-    assert!(
-        begun.elapsed() < Duration::from_secs(4),
-        "{:?}",
-        begun.elapsed()
-    );
+    // Nor for as long as the route gives the app.
+    assert!(begun.elapsed() < PATIENCE, "{:?}", begun.elapsed());
     assert_eq!(
         world.metric(&faults("ingress", "/", "request_timeout", "not-sent")),
         2.0
