@@ -131,9 +131,11 @@ install_packages() {
     ((EUID == 0)) || fail "not root; run: apt-get install ${packages[*]}"
     echo "test-deps: installing ${packages[*]}" >&2
     export DEBIAN_FRONTEND=noninteractive
-    apt-get -qq -o DPkg::Lock::Timeout=120 update >&2 ||
+    # One download that breaks off is no reason to fail.
+    local options=(-qq -o DPkg::Lock::Timeout=120 -o Acquire::Retries=3)
+    apt-get "${options[@]}" update >&2 ||
         fail "apt-get update failed; ${packages[*]} cannot be installed"
-    apt-get -qq -o DPkg::Lock::Timeout=120 -o Dpkg::Use-Pty=0 install -y --no-install-recommends \
+    apt-get "${options[@]}" -o Dpkg::Use-Pty=0 install -y --no-install-recommends \
         "${packages[@]}" >&2 || fail "apt-get could not install ${packages[*]}"
 }
 
@@ -177,7 +179,8 @@ build_cargo_tool() {
     shift 2
     [[ $("$root/.testbed/bin/$name" "$@" 2>/dev/null) =~ (^|[^0-9.])"$version"($|[^0-9.]) ]] && return
     echo "test-deps: building $name $version, which takes some minutes" >&2
-    cargo install --quiet --locked --root "$root/.testbed" "$name@$version" >&2 ||
+    # One of another version, or that cargo knows nothing of, is replaced.
+    cargo install --quiet --locked --force --root "$root/.testbed" "$name@$version" >&2 ||
         fail "$name $version could not be built"
 }
 
