@@ -232,6 +232,8 @@ impl Drop for Kubelet {
         // A panic here would hide the test's own.
         for line in [
             &["pod", "rm", "--all", "--force", "--time", "0"][..],
+            // Of the locks that all of podman on a machine share, a volume has one until it is removed.
+            &["volume", "rm", "--all", "--force"],
             &["network", "rm", "--force", self.network.name()],
         ] {
             let _gone = self.podman.command(line).output();
