@@ -20,6 +20,7 @@ use prometheus::IntGauge;
 use rustls::ServerConfig;
 use serde_json::json;
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::faulty::{Fault, Faulty, Plan, Way};
@@ -30,6 +31,8 @@ use super::world::{self, Files, PAY, payment};
 
 /// How many payments the length of one is taken from.
 const SAMPLES: usize = 16;
+/// How many lanes pay on a sound network at a time.
+const TURNS: usize = 4;
 
 /// What is spoken with the gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +60,9 @@ struct Lane {
     open: IntGauge,
     drain: Drain,
     payments: u64,
+    /// For payments on a sound network: were all lanes to try at a time, and again when they are too slow,
+    /// a busy machine would come to nothing else.
+    turns: Arc<Semaphore>,
     /// What did not go through though nobody did any harm.
     early: Vec<String>,
 }
@@ -89,6 +95,7 @@ impl Lanes {
         let clock = Clock::held(SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000));
         let settings = server_settings(&files, speech);
         let stranger = PrivateKey::generate(2048).unwrap();
+        let turns = Arc::new(Semaphore::new(TURNS));
         let (mut lanes, mut routes) = (Vec::new(), Vec::new());
         for number in 0..count {
             let config = partner::gateway(&files, &clock);
@@ -121,6 +128,7 @@ impl Lanes {
                 open,
                 drain,
                 payments: 0,
+                turns: Arc::clone(&turns),
                 early: Vec::new(),
             });
         }
@@ -275,6 +283,8 @@ impl Lane {
     /// Pays on a sound network; whether that went through, as on a machine that is busy it may be too
     /// slow.
     async fn pay_soundly(&mut self) -> bool {
+        let turns = Arc::clone(&self.turns);
+        let _turn = turns.acquire().await.unwrap();
         self.peer.plan(None);
         let before = self.gateway.deliveries();
         let outcome = self.pay().await.outcome();
