@@ -49,8 +49,8 @@ mod clear_requests_pass;
 mod client_certificates_are_checked;
 mod clients_need_no_change;
 mod drains_in_order;
-#[cfg(feature = "pkcs11")]
 mod every_address_is_reached;
+#[cfg(feature = "pkcs11")]
 mod every_query_finds_data;
 mod https_clients_need_no_change;
 mod identities_are_chosen;
