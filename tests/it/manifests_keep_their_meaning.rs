@@ -267,7 +267,7 @@ fn what_cannot_be_read_is_told_with_its_line_and_nothing_comes_out() {
             "stdin:16: << brings \"name\", which stands before it; put << first",
         ),
         (
-            &format!("{POD}    1.5: a\n"),
+            &format!("{POD}    1e7: a\n"),
             "stdin:14: a key is no text; put it between quotes",
         ),
         (
@@ -285,6 +285,22 @@ fn what_cannot_be_read_is_told_with_its_line_and_nothing_comes_out() {
         (
             &format!("{POD}    args: [a:, b]\n"),
             "stdin:14: a colon stands before , ] or }",
+        ),
+        (
+            &format!("{POD}    args: [a \t:]\n"),
+            "stdin:14: a colon stands before , ] or }",
+        ),
+        (
+            &format!("{POD}    x: {{a\n        :}}\n"),
+            "stdin:14: a colon stands before , ] or }",
+        ),
+        (
+            &format!("{POD}    -0.0: a\n"),
+            "stdin:14: a key is no text; put it between quotes",
+        ),
+        (
+            &format!("{POD}    18446744073709551615: a\n"),
+            "stdin:14: a key is no text; put it between quotes",
         ),
         (
             &nested,

@@ -200,7 +200,7 @@ impl<'a> Source<'a> {
         while self.position < end && self.rest.next().is_some() {
             self.position += 1;
         }
-        let mut next = self.rest.clone();
+        let mut next = self.rest.clone().skip_while(|one| " \t\r\n".contains(*one));
         next.next() == Some(':') && next.next().is_some_and(|behind| ",]}".contains(behind))
     }
 }
@@ -284,7 +284,9 @@ impl Node {
         match self.to_json()? {
             Value::String(key) => Ok(key),
             Value::Bool(key) => Ok(key.to_string()),
-            Value::Number(key) if key.is_i64() => Ok(key.to_string()),
+            Value::Number(key) if key.is_i64() && self.text().is_some_and(scalar::is_integer) => {
+                Ok(key.to_string())
+            }
             _ => {
                 let what = "a key is no text; put it between quotes";
                 Err(Problem::new(self.line, what))

@@ -44,14 +44,23 @@ fn is_endless(text: &str) -> bool {
     )
 }
 
+/// Whether a scalar that means a number is written as an integer; kubectl spells others in a way of its own.
+pub(super) fn is_integer(text: &str) -> bool {
+    integer(&without_underscores(text)).is_some()
+}
+
 fn number(text: &str) -> Option<Value> {
-    // Only behind a digit or a sign may underscores stand between digits.
-    let plain = if text.starts_with('.') {
+    let plain = without_underscores(text);
+    integer(&plain).or_else(|| float(&plain)).map(Value::Number)
+}
+
+/// Only behind a digit or a sign may underscores stand between digits.
+fn without_underscores(text: &str) -> String {
+    if text.starts_with('.') {
         text.to_owned()
     } else {
         text.replace('_', "")
-    };
-    integer(&plain).or_else(|| float(&plain)).map(Value::Number)
+    }
 }
 
 /// Decimal, or with `0x`, `0o`, `0b`, or octal by a zero alone.
