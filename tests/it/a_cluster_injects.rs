@@ -9,6 +9,7 @@ use std::process::Output;
 use countersign::kube::{self, Defaults, Outcome};
 use serde_json::{Value, json};
 
+use crate::support::charts::{at, documents, only};
 use crate::support::cluster::{Cluster, NAMESPACE, WEBHOOKS, webhook};
 use crate::support::manifests;
 use crate::support::pki::Pki;
@@ -185,6 +186,46 @@ async fn kubectl_creates_every_pod_of_the_corpus() {
         assert_eq!(stored["metadata"]["annotations"], *annotations, "{number}");
     }
     assert!(injected > 10, "only {injected}");
+}
+
+/// No injector answers at all, and without one nothing may be created that it would be asked about.
+#[test]
+fn an_injector_that_is_away_holds_nobody_up_who_did_not_ask() {
+    let cluster = Cluster::empty();
+    let plain = fs::read_to_string(at("deploy/kubernetes/injector.yaml")).unwrap();
+    let plain = documents(&plain);
+    let installed = only(&plain, "MutatingWebhookConfiguration");
+    let conditions = &installed["webhooks"][0]["matchConditions"];
+    let mut hook = webhook();
+    hook["webhooks"][0]["failurePolicy"] = json!("Fail");
+    hook["webhooks"][0]["matchConditions"] = conditions.clone();
+    created(&create(&cluster, &hook.to_string()));
+    let asks = create(&cluster, POD);
+    let told = String::from_utf8(asks.stderr).unwrap();
+    assert!(
+        told.contains("failed calling webhook inject.countersign.dev"),
+        "{told}"
+    );
+    let bare = json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "bare", "namespace": "pay" },
+        "spec": { "containers": [{ "name": "app", "image": "shop:1" }] },
+    });
+    let mut others = bare.clone();
+    others["metadata"]["name"] = json!("others");
+    others["metadata"]["annotations"] = json!({ "built": "2026-11-24" });
+    for pod in [bare, others] {
+        created(&create(&cluster, &pod.to_string()));
+    }
+    let calls = cluster.calls();
+    assert!(
+        calls.len() == 1 && calls[0].get("failed").is_some(),
+        "{calls:?}"
+    );
+    // One that is no CEL is not installed at all.
+    hook["metadata"]["name"] = json!("second");
+    hook["webhooks"][0]["matchConditions"][0]["expression"] = json!("has(object)");
+    let told = String::from_utf8(create(&cluster, &hook.to_string()).stderr).unwrap();
+    assert!(told.contains("matchConditions[].expression"), "{told}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

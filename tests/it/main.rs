@@ -74,6 +74,7 @@ mod nothing_takes_the_injector_down;
 mod opened_by_us;
 mod others_pass_untouched;
 mod pods_get_the_sidecar;
+mod pods_that_ask_are_shown;
 mod pods_that_cannot_stay_as_they_are;
 mod redirect_is_explained;
 mod redirect_rules;

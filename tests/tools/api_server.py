@@ -3,8 +3,8 @@ resourceVersion, and has webhooks look at new pods the way the real one does, by
 vouches for. Real kubectl can create pods in it.
 
 Refuses what the real one refuses of these objects: unknown tokens, names that exist, versions that are over, Secrets of
-another type, bundles that are no certificates, reviews with another uid. It neither defaults nor validates pods, and
-knows no watches. Started by tests/it/support/cluster.rs, in a folder of its own:
+another type, bundles that are no certificates, conditions that are no CEL, reviews with another uid. It neither defaults nor
+validates pods, and knows no selectors of webhooks and no watches. Started by tests/it/support/cluster.rs, in a folder of its own:
 
     api_server.py FOLDER PORT
 
@@ -27,6 +27,8 @@ import threading
 import uuid
 
 import jsonpatch
+
+import conditions
 
 FOLDER, PORT = sys.argv[1], int(sys.argv[2])
 PATH = re.compile(
@@ -147,6 +149,11 @@ def check(value, old):
             base64.b64decode(text, validate=True)
     if value["kind"] == "MutatingWebhookConfiguration":
         for hook in value.get("webhooks", []):
+            for condition in hook.get("matchConditions", []):
+                try:
+                    conditions.condition(condition["expression"])
+                except conditions.Wrong as wrong:
+                    raise invalid(f"webhooks[].matchConditions[].expression: {wrong}") from wrong
             bundle = hook["clientConfig"].get("caBundle")
             if bundle:
                 try:
@@ -164,13 +171,7 @@ def trusting(bundle):
 
 
 def look(hook, pod, namespace, dry_run):
-    """Has a webhook look at a pod; returns what it made of it, and its warnings."""
-    client = hook["clientConfig"]
-    service = client["service"]
-    endpoints = STORE.read(f"/api/v1/namespaces/{service['namespace']}/endpoints/{service['name']}")
-    subset = endpoints["subsets"][0]
-    address = (subset["addresses"][0]["ip"], subset["ports"][0]["port"])
-    name = f"{service['name']}.{service['namespace']}.svc"
+    """Has a webhook look at a pod, if it wants to; returns what it made of it, and its warnings."""
     uid = str(uuid.uuid4())
     kind = {"group": "", "version": "v1", "kind": "Pod"}
     resource = {"group": "", "version": "v1", "resource": "pods"}
@@ -190,6 +191,19 @@ def look(hook, pod, namespace, dry_run):
     }
     if "name" in pod["metadata"]:
         request["name"] = pod["metadata"]["name"]
+    # That one does not hold counts before that another fails.
+    told = [conditions.said(one["expression"], request) for one in hook.get("matchConditions", [])]
+    if False in told:
+        return pod, []
+    for error in told:
+        if error is not True:
+            raise ValueError(error)
+    client = hook["clientConfig"]
+    service = client["service"]
+    endpoints = STORE.read(f"/api/v1/namespaces/{service['namespace']}/endpoints/{service['name']}")
+    subset = endpoints["subsets"][0]
+    address = (subset["addresses"][0]["ip"], subset["ports"][0]["port"])
+    name = f"{service['name']}.{service['namespace']}.svc"
     version = hook["admissionReviewVersions"][0]
     review = {"kind": "AdmissionReview", "apiVersion": f"admission.k8s.io/{version}", "request": request}
     context = trusting(client.get("caBundle") or "")

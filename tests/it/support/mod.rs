@@ -3,6 +3,7 @@
 pub mod charts;
 pub mod clients;
 pub mod cluster;
+pub mod conditions;
 pub mod daemon;
 pub mod entrances;
 pub mod faulty;
