@@ -15,8 +15,9 @@ use super::process::text;
 /// What Prometheus loads; the second where there is an injector.
 pub const RULE_FILES: [&str; 2] = ["countersign-rules.yaml", "countersign-injector-rules.yaml"];
 /// The unit tests of their alerts, but for those of days.
-pub const RULE_TESTS: [&str; 2] = [
+pub const RULE_TESTS: [&str; 3] = [
     "countersign-rules.test.yaml",
+    "countersign-rules.windows.test.yaml",
     "countersign-injector-rules.test.yaml",
 ];
 
