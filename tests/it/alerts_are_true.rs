@@ -64,6 +64,20 @@ fn every_alert_has_a_test_in_which_it_fires_and_one_in_which_it_does_not() {
 }
 
 #[test]
+fn every_alert_that_looks_back_has_a_test_of_how_far() {
+    let tests = rule_tests() + &document(&format!("deploy/prometheus/{TESTS_OF_DAYS}"));
+    let mut looking_back = 0;
+    for alert in alerts() {
+        if alert.expression.contains('[') {
+            let row = format!("{{alertname=\"{}\"", alert.name);
+            assert!(tests.contains(&row), "{}", alert.name);
+            looking_back += 1;
+        }
+    }
+    assert!(looking_back >= 20, "only {looking_back} found");
+}
+
+#[test]
 fn every_alert_leads_to_its_entry_in_the_runbook_and_no_entry_is_left_over() {
     let page = document("docs/OPERATIONS.md");
     let headings: BTreeSet<_> = page
