@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::support::manifests::{pod, refused};
 
 /// Name, value, and how what is said of it begins.
-const BAD: &[(&str, &str, &str)] = &[
+pub(crate) const BAD: &[(&str, &str, &str)] = &[
     ("inject", "true", "\"true\" is none of enabled, disabled"),
     (
         "keys",

@@ -69,7 +69,7 @@ const SETTINGS: &[(&str, &str)] = &[
 ];
 
 /// The example beside the chart it depends on, as both stand in the repository, with the dependency in place.
-fn shop(folder: &TempDir) -> PathBuf {
+pub(crate) fn shop(folder: &TempDir) -> PathBuf {
     copy(&chart(), &folder.path().join("helm/countersign"));
     let shop = folder.path().join("helm/examples/shop");
     copy(&at("helm/examples/shop"), &shop);
@@ -214,7 +214,7 @@ fn settings_of_ones_own_are_checked_as_well() {
     fs::write(shop.join("templates/own.yaml"), own).unwrap();
     let error = String::from_utf8(template(&shop, None).stderr).unwrap();
     assert!(
-        error.contains("sidecar.way-out: there is no setting of this name"),
+        error.contains("sidecar.way-out: there is none of this name"),
         "{error}"
     );
 }

@@ -96,6 +96,50 @@ const NONSENSE: &[(&str, &str)] = &[
         "injector: {defaults: {redirect-exempt-networks: \"10.0.0.0/8, ::/0\"}}",
         "injector.defaults.redirect-exempt-networks",
     ),
+    (
+        "injector: {defaults: {no-proxy: \"a.example,,b.example\"}}",
+        "injector.defaults.no-proxy",
+    ),
+    (
+        "injector: {defaults: {no-proxy: \".corp.example, 10.0.0.1/8\"}}",
+        "injector.defaults.no-proxy",
+    ),
+    (
+        "injector: {defaults: {no-proxy: .alipayplus.com}}",
+        "injector.defaults.no-proxy",
+    ),
+    (
+        "injector: {defaults: {hosts: \"open-na.alipayplus.com,open-na.alipayplus.com\"}}",
+        "injector.defaults.hosts",
+    ),
+    (
+        "injector: {defaults: {default-host: Open-NA.alipayplus.com}}",
+        "injector.defaults.default-host",
+    ),
+    (
+        "injector: {defaults: {upstream: \"https://me@sandbox.example\"}}",
+        "injector.defaults.upstream",
+    ),
+    (
+        "injector: {defaults: {redirect-ports: \"443,70000\"}}",
+        "injector.defaults.redirect-ports",
+    ),
+    (
+        "injector: {defaults: {redirect-exempt-networks: 10.0.0.0/33}}",
+        "injector.defaults.redirect-exempt-networks",
+    ),
+    (
+        "injector: {defaults: {containers: \"shop,Logs\"}}",
+        "injector.defaults.containers",
+    ),
+    (
+        "injector: {defaults: {ingress-port: 15090}}",
+        "injector.defaults.admin-port",
+    ),
+    (
+        "injector: {defaults: {memory-request: 1Gi}}",
+        "injector.defaults.memory-request",
+    ),
     ("image: {digest: sha256:abc}", "image.digest"),
     ("image: {repository: \"\"}", "image.repository"),
     ("image: {pullPolicy: Sometimes}", "image.pullPolicy"),
@@ -210,6 +254,36 @@ fn nonsense_is_refused_by_the_name_of_the_value() {
             value,
             four.unwrap_or_else(|| panic!("Helm 4 takes {values}")),
         );
+    }
+}
+
+/// What no annotation could hold is refused before a template sees it.
+#[test]
+fn values_longer_than_an_annotation_are_refused() {
+    let folder = TempDir::new().unwrap();
+    let names: String = (100..509)
+        .map(|number| format!("n{number}.test,"))
+        .collect();
+    let (good, long) = (format!("{names}x.test"), format!("{names}xx.test"));
+    assert_eq!((good.len(), long.len()), (4096, 4097));
+    for (section, value) in [
+        ("injector: {defaults: ", "injector.defaults.no-proxy"),
+        ("{sidecar: ", "sidecar.no-proxy"),
+    ] {
+        let file = |name: &str, text: &str| {
+            let file = folder.path().join(name);
+            fs::write(&file, format!("{section}{{no-proxy: \"{text}\"}}}}")).unwrap();
+            file
+        };
+        let (good, long) = (file("good.yaml", &good), file("long.yaml", &long));
+        let four = helm4("render", &chart(), &[&good, &long]);
+        told(&template(&chart(), Some(&good)));
+        assert!(four[path(&good)]["manifests"].is_object(), "{four}");
+        let three = template(&chart(), Some(&long));
+        assert!(!three.status.success(), "Helm 3 takes it");
+        assert_names(value, &String::from_utf8(three.stderr).unwrap());
+        let four = four[path(&long)]["error"].as_str();
+        assert_names(value, four.expect("Helm 4 takes it"));
     }
 }
 

@@ -44,6 +44,7 @@ mod callers_are_verified;
 mod charts_carry_the_sidecar;
 mod charts_refuse_nonsense;
 mod charts_render;
+mod charts_say_what_inject_says;
 mod charts_start;
 mod clear_requests_pass;
 mod client_certificates_are_checked;

@@ -1,47 +1,8 @@
 {{/*
 The sidecar in the pods of other charts, without a webhook: what `countersign inject` adds, piece by piece. Each takes a map
 of the annotations' names without their prefix, such as .Values.countersign.sidecar; README.md tells what goes where.
-Refuses to guess: what is missing, unknown or contradicts itself fails. A test holds all of it against what is injected.
+They are checked by _settings.tpl. A test holds all of it against what is injected.
 */}}
-
-{{/* All settings as texts, with their defaults, checked; as JSON. */}}
-{{- define "countersign.pod.settings" -}}
-{{- $settings := dict
-      "private-key" "partner.pem" "alipay-public-key" "alipayplus.pub.pem" "key-version" "1"
-      "way-in" "env" "redirect-ports" "443,80"
-      "hosts" "open-na.alipayplus.com,open-na-global.alipayplus.com,open-sea.alipayplus.com,open-sea-global.alipayplus.com"
-      "egress-port" "15001" "ingress-port" "15002" "admin-port" "15090"
-      "trust" "enabled" "sidecar" "native"
-      "image" "countersign:0.1.0" "redirect-image" "countersign:0.1.0-redirect" "image-pull-policy" "IfNotPresent"
-      "cpu-request" "50m" "cpu-limit" "none" "memory-request" "32Mi" "memory-limit" "512Mi"
-      "run-as-user" "4343" "log-level" "info" -}}
-{{- $known := concat (keys $settings) (list "keys" "client-id" "config" "no-proxy" "redirect-exempt-networks" "default-host" "upstream" "upstream-ca" "app") -}}
-{{- range $name, $value := . -}}
-{{- if not (has $name $known) -}}
-{{- fail (printf "sidecar.%s: there is no setting of this name; there are %s" $name ($known | sortAlpha | join ", ")) -}}
-{{- end -}}
-{{- $_ := set $settings $name (include "countersign.text" $value) -}}
-{{- end -}}
-{{- if not (hasKey $settings "keys") -}}
-{{- fail "sidecar.keys: needed; the name of the Secret with the key files" -}}
-{{- end -}}
-{{- if hasKey $settings "config" -}}
-{{- range $name := list "client-id" "private-key" "alipay-public-key" "key-version" "default-host" "upstream" "upstream-ca" "app" -}}
-{{- if hasKey $ $name -}}
-{{- fail (printf "sidecar.%s: goes without sidecar.config only, which is here, too; config.yaml says this" $name) -}}
-{{- end -}}
-{{- end -}}
-{{- else if not (hasKey $settings "client-id") -}}
-{{- fail "sidecar.client-id: needed, the partner's client id; or sidecar.config with the name of a ConfigMap that has config.yaml" -}}
-{{- end -}}
-{{- $way := get $settings "way-in" -}}
-{{- range $name, $its := dict "hosts" "hostAliases" "no-proxy" "env" "redirect-ports" "redirect" "redirect-exempt-networks" "redirect" "redirect-image" "redirect" -}}
-{{- if and (hasKey $ $name) (ne $way $its) -}}
-{{- fail (printf "sidecar.%s: goes with sidecar.way-in %s only, and it is %s" $name $its $way) -}}
-{{- end -}}
-{{- end -}}
-{{- toJson $settings -}}
-{{- end }}
 
 {{/* Of the pod's metadata.annotations: so the injector leaves it alone. */}}
 {{- define "countersign.pod.annotations" -}}
