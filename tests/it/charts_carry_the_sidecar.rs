@@ -64,6 +64,11 @@ const SETTINGS: &[(&str, &str)] = &[
         "{client-id: a, no-proxy: \".corp.example,db.example,10.0.0.0/8,172.16.0.0/16, 192.0.2.0/24,192.0.2.7,10.1.0.0/20,2001:db8::1\"}",
         "*.corp.example|db.example|*.db.example|10.*",
     ),
+    // Names that look like addresses, and addresses with the length that they have anyway.
+    (
+        "{client-id: a, no-proxy: \"300.1.1.1,1.2.3,10.0.0.1/32,::1/128,fd00::/8,FD01::1,0.0.0.0/0\"}",
+        "300.1.1.1|*.300.1.1.1",
+    ),
     // Kubernetes would take it for a variable.
     ("{client-id: \"a$(b)c\"}", "a$$(b)c"),
 ];

@@ -93,19 +93,25 @@ countersign.dev/status: injected
 {{- $past := list "localhost" "127.0.0.1" "::1" ".svc" ".cluster.local" "kubernetes.default" "$(KUBERNETES_SERVICE_HOST)" -}}
 {{- $javaPast := list "localhost" "127.*" "[::1]" "*.svc" "*.cluster.local" "kubernetes.default" -}}
 {{- range $one := splitList "," (get $settings "no-proxy") -}}
-{{- $one = trim $one -}}
+{{- $one = trim $one | lower -}}
+{{- if regexMatch (include "countersign.value.ipv4" .) $one -}}
+{{- $one = printf "%s/32" $one -}}
+{{- else if and (contains ":" $one) (not (contains "/" $one)) -}}
+{{- $one = printf "%s/128" $one -}}
+{{- end -}}
 {{- /* Java knows names, addresses, and networks that end at a dot. */ -}}
-{{- if regexMatch "^[0-9.]+$" $one -}}
-{{- $past = append $past (printf "%s/32" $one) -}}
-{{- $javaPast = append $javaPast $one -}}
-{{- else if regexMatch "^[0-9a-f:]*:[0-9a-f:]*$" $one -}}
-{{- $past = append $past (printf "%s/128" $one) -}}
-{{- $javaPast = append $javaPast (printf "[%s]" $one) -}}
-{{- else if contains "/" $one -}}
+{{- if contains "/" $one -}}
 {{- $past = append $past $one -}}
+{{- $address := splitList "/" $one | first -}}
 {{- $size := splitList "/" $one | last | int -}}
-{{- if and (not (contains ":" $one)) (has $size (list 8 16 24)) -}}
-{{- $javaPast = append $javaPast (printf "%s.*" (slice (splitList "." $one) 0 (div $size 8 | int) | join ".")) -}}
+{{- if contains ":" $one -}}
+{{- if eq $size 128 -}}
+{{- $javaPast = append $javaPast (printf "[%s]" $address) -}}
+{{- end -}}
+{{- else if eq $size 32 -}}
+{{- $javaPast = append $javaPast $address -}}
+{{- else if has $size (list 8 16 24) -}}
+{{- $javaPast = append $javaPast (printf "%s.*" (slice (splitList "." $address) 0 (div $size 8 | int) | join ".")) -}}
 {{- end -}}
 {{- else if hasPrefix "." $one -}}
 {{- $past = append $past $one -}}
