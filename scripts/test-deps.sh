@@ -117,7 +117,7 @@ has_systemd_analyze() {
 python_with_venv() {
     local candidate
     for candidate in /usr/bin/python3 python3; do
-        if "$candidate" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 9, 2))' 2>/dev/null; then
+        if "$candidate" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
             echo "$candidate"
             return
         fi
@@ -199,7 +199,7 @@ needs=(
     "has_npm|npm|npm"
     "has_php|php of 8 or newer with curl and openssl|php-cli php-curl"
     "has_ruby|ruby with net/http, openssl and json|ruby"
-    "python_with_venv|python3 of 3.9.2 or newer with venv|python3 python3-venv"
+    "python_with_venv|python3 of 3.11 or newer with venv|python3 python3-venv"
     "has_openssl|openssl|openssl"
     "has_network_tools|ip, nft, both kinds of iptables and setpriv|iproute2 nftables iptables util-linux"
     "has_servers|dnsmasq and tinyproxy|dnsmasq-base tinyproxy-bin"
