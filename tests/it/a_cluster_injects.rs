@@ -3,86 +3,24 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
-use std::process::Output;
 
 use countersign::kube::{self, Defaults, Outcome};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::support::charts::{at, documents, only};
-use crate::support::cluster::{Cluster, NAMESPACE, WEBHOOKS, webhook};
+use crate::support::cluster::{Cluster, NAMESPACE, POD, WEBHOOKS, created, has_sidecar, webhook};
+use crate::support::injector::{address, defaults, start};
 use crate::support::manifests;
 use crate::support::pki::Pki;
 use crate::support::process::{Sidecar, command, text};
 use crate::support::raw::send;
-
-const POD: &str = "
-apiVersion: v1
-kind: Pod
-metadata:
-  name: shop
-  namespace: pay
-  annotations:
-    countersign.dev/inject: enabled
-    countersign.dev/client-id: SANDBOX_5X00000000000000
-spec:
-  containers:
-    - name: shop
-      image: shop:1
-      env: [{ name: PASSWORD, value: hunter2 }]
-";
-
-/// An injector that is a process of its own, and where it listens.
-fn start(mut command: std::process::Command, config: &Path) -> Sidecar {
-    command.arg("--config").arg(config);
-    Sidecar::start(command)
-}
-
-fn address(injector: &Sidecar, field: &str) -> std::net::SocketAddr {
-    let line = injector
-        .log
-        .iter()
-        .find(|line| line["message"] == "listening");
-    line.unwrap()[field].as_str().unwrap().parse().unwrap()
-}
-
-fn defaults(pki: &Pki) -> PathBuf {
-    pki.write(
-        "injector.yaml",
-        "defaults:\n  keys: partner-keys\n  memory-limit: 96Mi\n",
-    );
-    pki.path("injector.yaml")
-}
-
-fn create(cluster: &Cluster, yaml: &str) -> Output {
-    cluster.pki.write("pod.yaml", yaml);
-    let file = cluster.pki.path("pod.yaml");
-    cluster.kubectl(&[
-        "create",
-        "--validate=false",
-        "-o",
-        "json",
-        "-f",
-        text(&file),
-    ])
-}
-
-fn created(output: &Output) -> Value {
-    assert!(output.status.success(), "{output:?}");
-    serde_json::from_slice(&output.stdout).unwrap()
-}
-
-fn has_sidecar(pod: &Value) -> bool {
-    let containers = pod["spec"]["initContainers"].as_array();
-    containers.is_some_and(|all| all.iter().any(|one| one["name"] == "countersign"))
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn kubectl_creates_a_pod_and_finds_the_sidecar_in_it() {
     let cluster = Cluster::new();
     let mut injector = start(cluster.command(), &defaults(&cluster.pki));
     cluster.lead_to(address(&injector, "injector"));
-    let output = create(&cluster, POD);
+    let output = cluster.create(POD);
     let pod = created(&output);
     assert!(has_sidecar(&pod), "{pod:#} {:?}", cluster.calls());
     let stored = cluster.get("/api/v1/namespaces/pay/pods/shop").unwrap();
@@ -101,13 +39,13 @@ async fn kubectl_creates_a_pod_and_finds_the_sidecar_in_it() {
     let plain = POD
         .replace("inject: enabled", "inject: disabled")
         .replace("name: shop\n  namespace", "name: other\n  namespace");
-    assert!(!has_sidecar(&created(&create(&cluster, &plain))));
+    assert!(!has_sidecar(&created(&cluster.create(&plain))));
     let owned = POD.replace(
         "name: shop\n  namespace: pay",
         "generateName: web-7d4b9-\n  namespace: pay\n  ownerReferences: [{ apiVersion: apps/v1, kind: ReplicaSet, \
          name: web-7d4b9, uid: u, controller: true }]",
     );
-    let pod = created(&create(&cluster, &owned));
+    let pod = created(&cluster.create(&owned));
     assert!(
         has_sidecar(&pod)
             && pod["metadata"]["name"]
@@ -165,7 +103,7 @@ async fn kubectl_creates_every_pod_of_the_corpus() {
         pod["metadata"]["namespace"] = json!("pay");
     }
     let list = json!({ "apiVersion": "v1", "kind": "List", "items": pods });
-    let output = create(&cluster, &list.to_string());
+    let output = cluster.create(&list.to_string());
     assert!(output.status.success(), "{output:?}");
     let mut injected = 0;
     for (number, given) in pods.iter().enumerate() {
@@ -199,8 +137,8 @@ fn an_injector_that_is_away_holds_nobody_up_who_did_not_ask() {
     let mut hook = webhook();
     hook["webhooks"][0]["failurePolicy"] = json!("Fail");
     hook["webhooks"][0]["matchConditions"] = conditions.clone();
-    created(&create(&cluster, &hook.to_string()));
-    let asks = create(&cluster, POD);
+    created(&cluster.create(&hook.to_string()));
+    let asks = cluster.create(POD);
     let told = String::from_utf8(asks.stderr).unwrap();
     assert!(
         told.contains("failed calling webhook inject.countersign.dev"),
@@ -214,7 +152,7 @@ fn an_injector_that_is_away_holds_nobody_up_who_did_not_ask() {
     others["metadata"]["name"] = json!("others");
     others["metadata"]["annotations"] = json!({ "built": "2026-11-24" });
     for pod in [bare, others] {
-        created(&create(&cluster, &pod.to_string()));
+        created(&cluster.create(&pod.to_string()));
     }
     let calls = cluster.calls();
     assert!(
@@ -224,7 +162,7 @@ fn an_injector_that_is_away_holds_nobody_up_who_did_not_ask() {
     // One that is no CEL is not installed at all.
     hook["metadata"]["name"] = json!("second");
     hook["webhooks"][0]["matchConditions"][0]["expression"] = json!("has(object)");
-    let told = String::from_utf8(create(&cluster, &hook.to_string()).stderr).unwrap();
+    let told = String::from_utf8(cluster.create(&hook.to_string()).stderr).unwrap();
     assert!(told.contains("matchConditions[].expression"), "{told}");
 }
 
@@ -234,7 +172,7 @@ async fn kubectl_shows_why_a_pod_was_not_injected() {
     let mut injector = start(cluster.command(), &defaults(&cluster.pki));
     cluster.lead_to(address(&injector, "injector"));
     let typo = POD.replace("client-id:", "clientid:");
-    let output = create(&cluster, &typo);
+    let output = cluster.create(&typo);
     assert!(!has_sidecar(&created(&output)));
     let told = String::from_utf8(output.stderr).unwrap();
     assert!(
@@ -255,14 +193,14 @@ async fn the_real_way_round_is_refused_where_the_bundle_does_not_vouch() {
     let mut cluster = Cluster::new();
     let injector = start(cluster.command(), &defaults(&cluster.pki));
     cluster.lead_to(address(&injector, "injector"));
-    assert!(has_sidecar(&created(&create(&cluster, POD))));
+    assert!(has_sidecar(&created(&cluster.create(POD))));
     // Another cluster's injector, whose CA this bundle does not know.
     let other = Cluster::new();
     let stranger = start(other.command(), &defaults(&other.pki));
     cluster.lead_to(address(&stranger, "injector"));
     let second = POD.replace("name: shop\n  namespace", "name: second\n  namespace");
     assert!(
-        !has_sidecar(&created(&create(&cluster, &second))),
+        !has_sidecar(&created(&cluster.create(&second))),
         "failurePolicy: Ignore"
     );
     let failed = cluster.calls().pop().unwrap()["failed"]
@@ -313,11 +251,11 @@ async fn a_certificate_of_cert_manager_is_followed_through_the_swap_of_its_volum
     hook["webhooks"][0]["failurePolicy"] = json!("Fail");
     hook["webhooks"][0]["clientConfig"]["caBundle"] = json!(base64_of(&pki.read("ca.pem")));
     cluster.post(WEBHOOKS, &hook);
-    assert!(has_sidecar(&created(&create(&cluster, POD))));
+    assert!(has_sidecar(&created(&cluster.create(POD))));
     fill("..2", "second");
     injector.wait_for(|line| line["message"] == "certificate reloaded");
     let second = POD.replace("name: shop\n  namespace", "name: second\n  namespace");
-    assert!(has_sidecar(&created(&create(&cluster, &second))));
+    assert!(has_sidecar(&created(&cluster.create(&second))));
     let serials: Vec<_> = cluster
         .calls()
         .iter()
@@ -374,129 +312,4 @@ fn leaf_of_the_service(pki: &Pki, name: &str) {
         "-out",
         &certificate,
     ]);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn sigterm_ends_readiness_first_and_kubectl_last() {
-    let cluster = Cluster::new();
-    let command = cluster.command_draining("20s");
-    let mut injector = start(command, &defaults(&cluster.pki));
-    cluster.lead_to(address(&injector, "injector"));
-    let admin = address(&injector, "admin");
-    let ready = || {
-        send(
-            admin,
-            "GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
-        )
-    };
-    assert_eq!(ready().await.status, 200);
-    injector.signal("TERM");
-    injector.wait_for(|line| line["message"] == "draining");
-    assert_eq!(ready().await.status, 503);
-    // Nobody has heard of it yet: the pods of the grace are injected, too.
-    assert!(has_sidecar(&created(&create(&cluster, POD))));
-    injector.signal("HUP");
-    injector.signal("TERM");
-    injector.wait_for(|line| line["message"].as_str().unwrap().starts_with("stopped"));
-    assert!(injector.exit().success());
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn connections_that_the_api_server_keeps_do_not_hold_the_end() {
-    let cluster = Cluster::new();
-    let mut injector = start(cluster.command(), &defaults(&cluster.pki));
-    let address = address(&injector, "injector");
-    // Two that were used or not, kept open as connection pools do.
-    let mut kept = Vec::new();
-    for alpn in ["http/1.1", "h2"] {
-        let child = std::process::Command::new("openssl")
-            .args([
-                "s_client",
-                "-quiet",
-                "-connect",
-                &address.to_string(),
-                "-alpn",
-                alpn,
-            ])
-            .stdin(std::process::Stdio::piped())
-            .stderr(std::process::Stdio::null())
-            .stdout(std::process::Stdio::null())
-            .spawn();
-        kept.push(child.unwrap());
-    }
-    let open = || async {
-        let admin = crate::a_cluster_injects::address(&injector, "admin");
-        let answer = send(
-            admin,
-            "GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
-        )
-        .await;
-        answer
-            .text()
-            .contains("countersign_connections{listener=\"injector\"} 2")
-    };
-    while !open().await {}
-    injector.signal("TERM");
-    injector.wait_for(|line| line["message"] == "drained");
-    assert!(injector.exit().success());
-    for mut child in kept {
-        let _gone_already = child.kill();
-        let _reaped = child.wait();
-    }
-}
-
-#[test]
-fn wrong_usage_is_explained_before_anything_listens() {
-    let pki = Pki::new();
-    pki.write("tls.crt", pki.read("one.pem"));
-    pki.write("bad.yaml", "defaults:\n  kyes: partner-keys\n");
-    let folder = text(pki.folder.path()).to_owned();
-    let bad = text(&pki.path("bad.yaml")).to_owned();
-    let own = ["--secret=s", "--webhook=w", "--service=i"];
-    let table: [(&[&str], &str); 8] = [
-        (&[], "--certificate-directory"),
-        (&["--secret=s"], "--webhook"),
-        (
-            &[
-                "--secret=s",
-                "--webhook=w",
-                "--service=i",
-                "--certificate-directory=x",
-            ],
-            "cannot be used with",
-        ),
-        (
-            &["--secret=../s", "--webhook=w", "--service=i"],
-            "is no name of an object",
-        ),
-        (
-            &[own[0], own[1], own[2], "--namespace=n"],
-            "KUBERNETES_SERVICE_HOST: is not set",
-        ),
-        (
-            &["--certificate-directory", &folder],
-            "tls.key: no such file",
-        ),
-        (
-            &["--certificate-directory", &folder, "--interval=0s"],
-            "no time at all",
-        ),
-        (
-            &["--certificate-directory", &folder, "--config", &bad],
-            "kyes",
-        ),
-    ];
-    for (arguments, told) in table {
-        let mut command = command(&[&["injector"], arguments].concat());
-        let output = command
-            .env_remove("KUBERNETES_SERVICE_HOST")
-            .output()
-            .unwrap();
-        let complained = String::from_utf8(output.stderr).unwrap();
-        let is_usage = matches!(output.status.code(), Some(64));
-        assert!(
-            is_usage && complained.contains(told),
-            "{arguments:?}: {complained}"
-        );
-    }
 }

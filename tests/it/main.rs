@@ -91,6 +91,7 @@ mod the_composed_service_starts;
 mod the_dashboard_is_sound;
 mod the_ingress_certificate;
 mod the_injector_answers;
+mod the_injector_starts_and_ends;
 mod the_injectors_certificate;
 mod the_local_ca;
 mod the_sandbox_calls;

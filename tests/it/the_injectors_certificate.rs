@@ -9,8 +9,9 @@ use countersign::clock::Clock;
 use serde_json::json;
 
 use crate::support::cluster::{
-    Cluster, SECRET, SECRETS, Started, WEBHOOK, WEBHOOKS, empty_secret, until, webhook,
+    Cluster, SECRET, SECRETS, WEBHOOK, WEBHOOKS, empty_secret, until, webhook,
 };
+use crate::support::injector::Started;
 use crate::support::listener::Log;
 use crate::support::process::PATIENCE;
 use crate::support::raw::send;

@@ -1,5 +1,5 @@
-//! A small cluster: an API server with a service account, and injectors in it. The API server is
-//! `tests/tools/api_server.py`, its CA openssl's, its clients curl, kubectl and the injector itself.
+//! A small cluster: an API server with a service account. It is `tests/tools/api_server.py`, its CA openssl's, its
+//! clients curl, kubectl and the injectors of `injector`.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -10,16 +10,15 @@ use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use countersign::app::injector::{self, Certificate, Injector, Running};
+use countersign::app::injector::Certificate;
 use countersign::clock::Clock;
-use countersign::kube::Defaults;
 use countersign::kube::cluster::Cluster as Client;
 use countersign::kube::serving::{Config, LABEL};
-use countersign::net::drain;
 use countersign::telemetry::Metrics;
 use serde_json::{Value, json};
 
 use super::clients::venv_python;
+use super::injector::Started;
 use super::pki::Pki;
 use super::process::{PATIENCE, command, text};
 
@@ -31,6 +30,23 @@ pub const WEBHOOK: &str =
     "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/countersign";
 pub const ENDPOINTS: &str = "/api/v1/namespaces/countersign/endpoints";
 const TOKEN: &str = "the-first-token";
+
+/// A pod that asks for the sidecar, as a person writes one; the name of its Secret comes from `injector::defaults`.
+pub const POD: &str = "
+apiVersion: v1
+kind: Pod
+metadata:
+  name: shop
+  namespace: pay
+  annotations:
+    countersign.dev/inject: enabled
+    countersign.dev/client-id: SANDBOX_5X00000000000000
+spec:
+  containers:
+    - name: shop
+      image: shop:1
+      env: [{ name: PASSWORD, value: hunter2 }]
+";
 
 /// An API server; ended when dropped.
 pub struct Cluster {
@@ -216,6 +232,20 @@ impl Cluster {
         output.unwrap_or_else(|error| panic!("kubectl: {error}; run make deps"))
     }
 
+    /// Has kubectl create what a manifest describes, without a schema to check it by.
+    pub fn create(&self, manifest: &str) -> Output {
+        self.pki.write("pod.yaml", manifest);
+        let file = self.pki.path("pod.yaml");
+        self.kubectl(&[
+            "create",
+            "--validate=false",
+            "-o",
+            "json",
+            "-f",
+            text(&file),
+        ])
+    }
+
     /// An injector in this process, whose time is the test's.
     pub async fn injector(&self, clock: &Clock) -> Started {
         let metrics = Metrics::new().unwrap();
@@ -309,41 +339,16 @@ pub fn empty_secret() -> Value {
     })
 }
 
-/// An injector in this process; it ends with the test.
-pub struct Started {
-    pub running: Running,
-    pub metrics: Metrics,
+/// What kubectl says that it has created.
+pub fn created(output: &Output) -> Value {
+    assert!(output.status.success(), "{output:?}");
+    serde_json::from_slice(&output.stdout).unwrap()
 }
 
-impl Started {
-    pub async fn start(certificate: Certificate, clock: Clock, metrics: Metrics) -> Self {
-        let anywhere: SocketAddr = "127.0.0.1:0".parse().unwrap();
-        let parts = Injector {
-            defaults: Defaults::default(),
-            listen: anywhere.into(),
-            admin_listen: anywhere.into(),
-            certificate,
-            drain: drain::Config::default(),
-        };
-        let running = injector::start(parts, clock, metrics.clone())
-            .await
-            .unwrap();
-        Self { running, metrics }
-    }
-
-    pub fn metric(&self, line: &str) -> Option<f64> {
-        let text = self.metrics.render().unwrap();
-        let value = text
-            .lines()
-            .find_map(|found| found.strip_prefix(&format!("{line} ")));
-        value.map(|value| value.parse().unwrap())
-    }
-}
-
-impl Drop for Started {
-    fn drop(&mut self) {
-        self.running.drain.enter(drain::Phase::Closing);
-    }
+/// Whether a pod has the sidecar, as an init container that runs on.
+pub fn has_sidecar(pod: &Value) -> bool {
+    let containers = pod["spec"]["initContainers"].as_array();
+    containers.is_some_and(|all| all.iter().any(|one| one["name"] == "countersign"))
 }
 
 /// Waits until something holds, which it must do soon.

@@ -12,9 +12,10 @@ use countersign_protocol::PrivateKey;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 
-use super::cluster::{self, Cluster};
+use super::cluster::Cluster;
 use super::daemon::{ClosedPort, closed_port};
 use super::inbound::{Message, NOTIFY, SUCCESS};
+use super::injector;
 use super::monitoring::Target;
 use super::pki::Pki;
 use super::process::{PATIENCE, Sidecar, text};
@@ -42,7 +43,7 @@ pub struct Fleet {
     /// Signs with a token, which is unplugged.
     token: Sidecar,
     plugged: Option<Server>,
-    injector: cluster::Started,
+    injector: injector::Started,
     _cluster: Cluster,
     files: Files,
     _gateway: Started,

@@ -10,6 +10,7 @@ pub mod faulty;
 #[cfg(feature = "pkcs11")]
 pub mod fleet;
 pub mod inbound;
+pub mod injector;
 pub mod kubelet;
 pub mod lanes;
 pub mod listener;

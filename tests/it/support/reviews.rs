@@ -23,7 +23,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::Answer;
-use super::cluster::Started;
+use super::injector::Started;
 use super::manifests;
 use super::pki::Pki;
 
