@@ -56,6 +56,7 @@ mod every_query_finds_data;
 mod https_clients_need_no_change;
 mod identities_are_chosen;
 mod images_are_small_and_bare;
+mod inject_writes_all_or_nothing;
 mod injected_arguments_are_understood;
 mod keys_are_reloaded;
 mod keys_come_from_anywhere;
