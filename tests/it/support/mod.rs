@@ -27,6 +27,7 @@ pub mod prometheus;
 pub mod raw;
 pub mod redirected;
 pub mod reviews;
+pub mod rotation;
 #[cfg(feature = "pkcs11")]
 pub mod softhsm;
 pub mod town;
