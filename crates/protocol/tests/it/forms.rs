@@ -1,5 +1,7 @@
 //! Key files as they come: the accepted forms, made from one key, and the ones that are not keys.
 
+use std::sync::LazyLock;
+
 use base64::{Engine, engine::general_purpose::STANDARD};
 use openssl::{
     asn1::Asn1Time,
@@ -14,7 +16,24 @@ use openssl::{
     x509::{X509, X509Name, X509Req},
 };
 
+use crate::vectors::SIGNING;
+
 pub(crate) const PASSPHRASE: &[u8] = b"correct horse";
+
+/// The key that most of them are made from, one of the vectors.
+pub(crate) static KEY: LazyLock<PKey<Private>> = LazyLock::new(|| {
+    PKey::private_key_from_pem(SIGNING.keys["merchant"].pkcs8_pem.as_bytes()).unwrap()
+});
+
+/// Its file.
+pub(crate) fn pem() -> Vec<u8> {
+    SIGNING.keys["merchant"].pkcs8_pem.clone().into_bytes()
+}
+
+/// The file of its public half.
+pub(crate) fn public_pem() -> Vec<u8> {
+    SIGNING.keys["merchant"].spki_pem.clone().into_bytes()
+}
 
 /// A file with the name a failing test shows.
 pub(crate) type File = (String, Vec<u8>);

@@ -20,3 +20,5 @@ mod message;
 mod properties;
 mod time;
 mod vectors;
+mod weak_key;
+mod wrong_key;
