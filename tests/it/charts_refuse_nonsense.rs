@@ -287,6 +287,24 @@ fn values_longer_than_an_annotation_are_refused() {
     }
 }
 
+/// A schema can say that something must not be, and never why.
+#[test]
+fn who_exempts_every_address_is_told_why_not() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("values.yaml");
+    let values = "injector: {defaults: {redirect-exempt-networks: \"10.0.0.0/8, ::/0\"}}";
+    fs::write(&file, values).unwrap();
+    let three = template(&chart(), Some(&file));
+    let four = helm4("render", &chart(), &[&file]);
+    let why = "injector.defaults.redirect-exempt-networks: \"::/0\" is every address: nothing would come to the sidecar";
+    for error in [
+        &*String::from_utf8(three.stderr).unwrap(),
+        four[path(&file)]["error"].as_str().unwrap(),
+    ] {
+        assert!(error.contains(why), "{error}");
+    }
+}
+
 /// One engine writes a.b and the other /a/b, and both tell of an unknown name behind that of its section.
 fn assert_names(value: &str, message: &str) {
     let plain = message.replace('/', ".");
