@@ -176,11 +176,11 @@ fn pair(folder: &Path, name: &str) -> Result<PrivateKey, Failure> {
         Err(error) => return Err(in_file(&file, error)),
     };
     let public = key.public_key().to_spki_pem();
-    write(
-        &folder.join(format!("{name}.pub.pem")),
-        public.as_bytes(),
-        0o644,
-    )?;
+    let file = folder.join(format!("{name}.pub.pem"));
+    // A sidecar may have it in use: it would load its keys anew, or see half a file.
+    if !fs::read(&file).is_ok_and(|there| there == public.as_bytes()) {
+        write(&file, public.as_bytes(), 0o644)?;
+    }
     Ok(key)
 }
 

@@ -3,7 +3,9 @@
 //! The official SDK is the other judge: it takes what the caller sends, and the caller takes what the
 //! SDK signs. The simulated gateway with its keys exchanged plays a wallet behind TLS.
 
+use std::fs;
 use std::net::SocketAddr;
+use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
 use countersign::clock::Clock;
@@ -388,4 +390,42 @@ fn the_command_calls_once_and_exits_0_only_if_nothing_is_wrong() {
     );
     assert_eq!(run(&["--fault", "stall"]).0, 64);
     assert_eq!(run(&["--ca", "/nonexistent.pem"]).0, 64);
+}
+
+/// A sidecar that has them in use would load its keys anew at each call, or find half a file.
+#[test]
+fn the_keys_in_its_folder_are_left_as_they_are() {
+    let folder = tempfile::tempdir().unwrap();
+    // Nobody listens there; the keys are made before that is found out.
+    let call = || {
+        countersign(&[
+            "sandbox",
+            "--folder",
+            text(folder.path()),
+            "--call",
+            "http://127.0.0.1:1/",
+        ])
+    };
+    let keys = [
+        "partner.pem",
+        "partner.pub.pem",
+        "alipayplus.pem",
+        "alipayplus.pub.pem",
+    ];
+    let states = || {
+        keys.map(|name| {
+            let state = fs::metadata(folder.path().join(name)).unwrap();
+            (state.ino(), state.mtime(), state.mtime_nsec())
+        })
+    };
+    call();
+    let before = states();
+    call();
+    assert_eq!(states(), before);
+    // But a public key that is not that of its private key misleads.
+    let public = folder.path().join("partner.pub.pem");
+    let good = fs::read(&public).unwrap();
+    fs::write(&public, "another").unwrap();
+    call();
+    assert_eq!(fs::read(&public).unwrap(), good);
 }
