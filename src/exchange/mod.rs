@@ -6,23 +6,23 @@
 
 pub mod expected;
 pub mod fault;
+mod ids;
 pub mod tunnel;
 pub mod verdict;
 
-use std::collections::hash_map::RandomState;
 use std::fmt;
 use std::future::Future;
-use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use ::http::{HeaderMap, Method, StatusCode};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 pub use fault::{Blame, Code, Delivery, Fault};
+pub use ids::Ids;
 pub use tunnel::{Tunnel, Way};
 pub use verdict::{Policy, Unsigned, Verdict};
 
+use self::ids::trace_id;
 use crate::clock::Stopwatch;
 use crate::telemetry::{Line, Metrics};
 
@@ -42,43 +42,6 @@ impl Direction {
             Self::Egress => "egress",
             Self::Ingress => "ingress",
         }
-    }
-}
-
-/// Gives every exchange of this process a name of its own.
-#[derive(Debug)]
-pub struct Ids {
-    instance: String,
-    next: AtomicU64,
-}
-
-impl Ids {
-    /// Names that start with six random hex digits, so that those of two sidecars differ.
-    pub fn new() -> Self {
-        let random = RandomState::new().build_hasher().finish() & 0xff_ffff;
-        Self {
-            instance: format!("{random:06x}"),
-            next: AtomicU64::new(1),
-        }
-    }
-
-    /// The part all names of this process share.
-    pub fn instance(&self) -> &str {
-        &self.instance
-    }
-
-    fn next(&self) -> String {
-        format!(
-            "{}-{}",
-            self.instance,
-            self.next.fetch_add(1, Ordering::Relaxed)
-        )
-    }
-}
-
-impl Default for Ids {
-    fn default() -> Self {
-        Self::new()
     }
 }
 
@@ -332,18 +295,6 @@ fn is_verification(code: Code) -> bool {
     )
 }
 
-/// The trace id of a W3C `traceparent` header (`00-<32 hex>-<16 hex>-<2 hex>`).
-fn trace_id(headers: &HeaderMap) -> Option<String> {
-    let id = headers
-        .get("traceparent")?
-        .to_str()
-        .ok()?
-        .split('-')
-        .nth(1)?;
-    let valid = id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
-    valid.then(|| id.to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -389,22 +340,5 @@ mod tests {
                 .get(),
             1
         );
-    }
-
-    #[test]
-    fn takes_the_trace_id_only_from_a_well_formed_traceparent() {
-        let mut headers = HeaderMap::new();
-        assert_eq!(trace_id(&headers), None);
-        let id = "0af7651916cd43dd8448eb211c80319c";
-        headers.insert(
-            "traceparent",
-            format!("00-{id}-b7ad6b7169203331-01").parse().unwrap(),
-        );
-        assert_eq!(trace_id(&headers).as_deref(), Some(id));
-        headers.insert(
-            "traceparent",
-            "00-secret-b7ad6b7169203331-01".parse().unwrap(),
-        );
-        assert_eq!(trace_id(&headers), None);
     }
 }
