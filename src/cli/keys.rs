@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
-use super::operate::fetch;
+use super::operate::{admin_port, fetch};
 use super::run::Source;
 use super::{Failure, output::say};
 use crate::config;
@@ -24,7 +24,7 @@ use crate::config;
 #[derive(Args, Debug)]
 pub struct Keys {
     /// The sidecar's admin port.
-    #[arg(long, value_name = "ADDRESS", default_value = config::ADMIN, conflicts_with = "config")]
+    #[arg(long, value_name = "ADDRESS", default_value = config::ADMIN, value_parser = admin_port, conflicts_with = "config")]
     admin: SocketAddr,
     /// The configuration file whose keys are shown, instead of a running sidecar's.
     #[arg(long, value_name = "FILE")]

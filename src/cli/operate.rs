@@ -1,7 +1,7 @@
 //! `wait` and `shutdown`: what scripts and Jobs ask of a running sidecar, through its admin port.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use clap::Args;
@@ -9,6 +9,7 @@ use clap::Args;
 use super::{Failure, output::say, runtime};
 use crate::clock::Stopwatch;
 use crate::config;
+use crate::net::listener::Place;
 
 /// How often an admin port that is not there yet is asked again.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -19,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 #[derive(Args, Debug)]
 pub struct Wait {
     /// The sidecar's admin port.
-    #[arg(long, value_name = "ADDRESS", default_value = config::ADMIN)]
+    #[arg(long, value_name = "ADDRESS", default_value = config::ADMIN, value_parser = admin_port)]
     admin: SocketAddr,
     /// How long to wait at the most.
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = config::values::duration)]
@@ -30,7 +31,7 @@ pub struct Wait {
 #[derive(Args, Debug)]
 pub struct Shutdown {
     /// The sidecar's admin port.
-    #[arg(long, value_name = "ADDRESS", default_value = config::ADMIN)]
+    #[arg(long, value_name = "ADDRESS", default_value = config::ADMIN, value_parser = admin_port)]
     admin: SocketAddr,
 }
 
@@ -68,6 +69,14 @@ impl Shutdown {
             ))),
         }
     }
+}
+
+/// An admin port, also written as where it listens: who listens at `:15090` or `localhost:15090` is at 127.0.0.1, too.
+pub(super) fn admin_port(text: &str) -> Result<SocketAddr, String> {
+    Ok(match config::values::place(text)? {
+        Place::At(address) => address,
+        Place::Everywhere(port) | Place::Loopback(port) => (Ipv4Addr::LOCALHOST, port).into(),
+    })
 }
 
 /// The status an admin port answers, if it answers.

@@ -88,6 +88,24 @@ async fn shutdown_and_wait_speak_to_the_admin_port() {
     );
 }
 
+/// By the words of `admin.listen`, of which the first one is the chart's.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_admin_port_is_found_as_it_is_written_where_it_listens() {
+    let gateway = RawGateway::by_hand().await;
+    let (_files, sidecar) = sidecar(&gateway, "drain: { grace: 0s, deadline: 5s }");
+    let port = sidecar.admin.port();
+    for admin in [format!(":{port}"), format!("localhost:{port}")] {
+        for command in ["wait", "keys"] {
+            let done = countersign(&[command, "--admin", &admin]);
+            assert_eq!(done.status.code(), Some(0), "{command} {admin}");
+        }
+    }
+    let wrong = countersign(&["wait", "--admin", "sidecar:15090"]);
+    assert_eq!(wrong.status.code(), Some(64));
+    let error = String::from_utf8(wrong.stderr).unwrap();
+    assert!(error.contains("write it like 127.0.0.1:"), "{error}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_kept_alive_connection_without_a_request_does_not_hold_the_drain() {
     let mut gateway = RawGateway::by_hand().await;
