@@ -314,6 +314,8 @@ fn the_notes_tell_what_to_do_next() {
                 "countersign.dev/injection=enabled",
                 "create secret generic",
                 "countersign.dev/keys",
+                // Of all replicas: any of them may have been asked about a pod.
+                "-l app.kubernetes.io/instance=countersign,app.kubernetes.io/component=injector",
                 "is Ignore",
             ][..],
         ),
