@@ -169,7 +169,7 @@ fn a_redirected_connection_outlives_a_change_of_the_rules() {
             let output = world.redirect(&change);
             // Before anything may fail, for the others wait for it.
             changed.store(true, Ordering::Relaxed);
-            said(&output, 0, "");
+            said(&output, 0, "warning: port 443 is not redirected");
         });
         assert_eq!(world.call(APP, FAR, 443), format!("outside {FAR} port 443"));
     }
