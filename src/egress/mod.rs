@@ -48,7 +48,8 @@ use crate::keys::{Identity, Keyring};
 use crate::live::Live;
 use crate::net::drain::Drain;
 use crate::net::listener::Place;
-use crate::net::serve::{Ends, Service, Speaker};
+use crate::net::serve::{Ends, Service};
+use crate::net::speaker::Speaker;
 use crate::telemetry::Metrics;
 use crate::upstream::{Limits, OwnAddresses, Upstream};
 

@@ -22,7 +22,7 @@ use crate::net::drain::Phase;
 use crate::net::guard::Guarded;
 use crate::net::original;
 use crate::net::peeked::Peeked;
-use crate::net::serve::Speaker;
+use crate::net::speaker::Speaker;
 
 /// The app's side of a connection.
 pub(super) type App = Peeked<TcpStream>;

@@ -14,6 +14,7 @@ pub mod opening;
 pub mod original;
 pub mod peeked;
 pub mod serve;
+pub mod speaker;
 pub mod tls;
 pub mod tunnel;
 pub mod watch;
