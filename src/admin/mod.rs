@@ -23,18 +23,40 @@ use crate::keys::{KeyFacts, Keyring};
 use crate::live::Live;
 use crate::net::drain::{Drain, Phase};
 use crate::net::listener::Place;
-use crate::net::serve::{Ends, Service};
+use crate::net::serve::{Ends, Service, Settings};
 use crate::telemetry::Metrics;
 
-/// How long a connection may be without a request: the kubelet's probes must find room while strangers hold all that there
-/// are, and Prometheus connects anew.
-pub const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a connection may be without a request, and how long it may take no byte of an answer: a kubelet and
+/// Prometheus do both at once.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How many connections there may be: few ask, and everybody in a cluster can connect.
+const CONNECTIONS: u32 = 256;
+/// The largest request head, in bytes.
+const HEAD_LIMIT: usize = 16 * 1024;
 
 /// What the configuration says of the admin port.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Where it listens.
     pub listen: Place,
+}
+
+/// How many connections the port may have where others may have so many.
+pub fn connections(others: u32) -> u32 {
+    others.min(CONNECTIONS)
+}
+
+/// How the port treats its connections: strangers who hold them give way to whoever may have something to ask.
+pub fn settings(metrics: &Metrics, others: u32) -> Settings {
+    Settings {
+        connections: connections(others),
+        quiet_give_way: true,
+        head_timeout: PATIENCE,
+        write_timeout: PATIENCE,
+        head_limit: HEAD_LIMIT,
+        counted: Some((metrics.clone(), "admin")),
+        ..Settings::plain(metrics.connections.with_label_values(&["admin"]))
+    }
 }
 
 /// Answers operators.

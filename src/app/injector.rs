@@ -100,14 +100,24 @@ pub async fn start(
     let drain = Drain::new();
     let (tls, waiting) = certificate(injector.certificate, clock, &metrics, &drain)?;
     let webhook = Webhook::new(injector.defaults, &metrics);
-    let webhook = serve(NAME, listeners, webhook, Some(&tls), &metrics, &drain);
+    let settings = Settings {
+        connections: CONNECTIONS,
+        quiet_give_way: true,
+        head_timeout: HEAD_TIMEOUT,
+        head_limit: HEAD_LIMIT,
+        tls: Some(tls),
+        counted: Some((metrics.clone(), NAME)),
+        ..Settings::plain(metrics.connections.with_label_values(&[NAME]))
+    };
+    let webhook = serve(listeners, webhook, &settings, &drain);
     let probes = Probes {
         metrics: metrics.clone(),
         waiting: waiting.clone(),
         drain: drain.clone(),
     };
     // A drain of its own: operators can ask to the end.
-    let operators = serve("admin", operators, probes, None, &metrics, &Drain::new());
+    let settings = admin::settings(&metrics, CONNECTIONS);
+    let operators = serve(operators, probes, &settings, &Drain::new());
     Ok(Running {
         address,
         admin,
@@ -166,26 +176,12 @@ fn certificate(
 }
 
 fn serve<S: Service>(
-    name: &'static str,
     listeners: Vec<TcpListener>,
     service: S,
-    tls: Option<&Tls>,
-    metrics: &Metrics,
+    settings: &Settings,
     drain: &Drain,
 ) -> Vec<JoinHandle<()>> {
     let service = Arc::new(service);
-    let settings = Settings {
-        tls: tls.cloned(),
-        counted: Some((metrics.clone(), name)),
-        connections: CONNECTIONS,
-        head_timeout: if name == NAME {
-            HEAD_TIMEOUT
-        } else {
-            admin::PATIENCE
-        },
-        head_limit: HEAD_LIMIT,
-        ..Settings::plain(metrics.connections.with_label_values(&[name]))
-    };
     let servers = listeners.into_iter().map(|listener| {
         let server = Server::new(listener, settings.clone());
         task::spawn(server.run(Arc::clone(&service), drain.clone()))

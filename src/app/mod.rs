@@ -170,7 +170,8 @@ impl Common {
             ids: Arc::clone(&self.ids),
             drain: drain.clone(),
         };
-        self.serve("egress", service, listeners, drain, None)
+        let settings = self.settings(Direction::Egress, None);
+        self.serve(&settings, service, listeners, drain)
     }
 
     fn ingress(&self, listeners: Vec<TcpListener>, served: Option<Served>) -> Side {
@@ -202,7 +203,8 @@ impl Common {
         };
         let what = Reload::IngressCertificate;
         let tls = served.map(|served| served.follow("ingress", what, &self.metrics, drain.clone()));
-        self.serve("ingress", service, listeners, drain, tls.as_ref())
+        let settings = self.settings(Direction::Ingress, tls);
+        self.serve(&settings, service, listeners, drain)
     }
 
     fn operators(&self, listeners: Vec<TcpListener>) -> Side {
@@ -213,7 +215,8 @@ impl Common {
             drain: self.drain.clone(),
         };
         // Its own drain: operators can still ask while the traffic ends.
-        self.serve("admin", service, listeners, Drain::new(), None)
+        let settings = admin::settings(&self.metrics, self.state.config.limits.connections);
+        self.serve(&settings, service, listeners, Drain::new())
     }
 
     /// Begins to follow the files that were read.
@@ -232,32 +235,35 @@ impl Common {
         trigger
     }
 
+    /// How a direction's port treats its connections.
+    fn settings(&self, direction: Direction, tls: Option<Tls>) -> Settings {
+        let name = direction.as_str();
+        let usual = Settings::plain(self.metrics.connections.with_label_values(&[name]));
+        Settings {
+            connections: self.state.config.limits.connections,
+            tls,
+            counted: Some((self.metrics.clone(), name)),
+            head_timeout: match direction {
+                Direction::Ingress => STRANGERS,
+                Direction::Egress => usual.head_timeout,
+            },
+            ..usual
+        }
+    }
+
     fn serve<S: Service>(
         &self,
-        name: &'static str,
+        settings: &Settings,
         service: S,
         listeners: Vec<TcpListener>,
         drain: Drain,
-        tls: Option<&Tls>,
     ) -> Side {
         let service = Arc::new(service);
+        let name = settings.counted.as_ref().map_or("", |(_, name)| name);
+        let limit = self.metrics.connections_limit.with_label_values(&[name]);
         let servers = listeners.into_iter().map(|listener| {
-            let open = self.metrics.connections.with_label_values(&[name]);
-            let usual = Settings::plain(open);
-            let limit = self.metrics.connections_limit.with_label_values(&[name]);
-            limit.add(i64::from(self.state.config.limits.connections));
-            let settings = Settings {
-                connections: self.state.config.limits.connections,
-                tls: tls.cloned(),
-                counted: Some((self.metrics.clone(), name)),
-                head_timeout: match name {
-                    "ingress" => STRANGERS,
-                    "admin" => admin::PATIENCE,
-                    _ => usual.head_timeout,
-                },
-                ..usual
-            };
-            let server = Server::new(listener, settings);
+            limit.add(i64::from(settings.connections));
+            let server = Server::new(listener, settings.clone());
             task::spawn(server.run(Arc::clone(&service), drain.clone()))
         });
         let servers = servers.collect();

@@ -12,6 +12,7 @@ use crate::clock::Clock;
 use crate::config::{self, Config, Loaded};
 use crate::keys::{KeyError, KeyFacts, Keyring};
 use crate::net::certificate::Served;
+use crate::net::places::LEAVING;
 use crate::net::tls;
 use crate::net::watch::Watch;
 use crate::upstream::{Proxy, Resolver};
@@ -58,8 +59,11 @@ impl Prepared {
             .chain(ingress)
             .map(|place| place.sockets())
             .sum::<u64>();
-        let connections = u64::from(config.limits.connections);
-        (2 * listeners + u64::from(config.admin.is_some())) * connections + 64
+        let most = config.limits.connections;
+        // One each; of those that give way some linger, and one newcomer waits.
+        let operators = u64::from(admin::connections(most)) + u64::from(LEAVING) + 1;
+        let admin = config.admin.iter().map(|admin| admin.listen.sockets());
+        2 * listeners * u64::from(most) + admin.sum::<u64>() * operators + 64
     }
 }
 

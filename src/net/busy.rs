@@ -1,6 +1,8 @@
-//! Whether a connection has exchanges on it: from a request's head to its answer's last byte.
+//! Whether a connection has exchanges on it, from a request's head to its answer's last byte, and whether it should
+//! leave to others.
 //!
-//! A drain waits for exchanges, and not for peers that never finish a head.
+//! A drain waits for exchanges, and not for peers that never finish a head. Refuses to let a connection go on which an
+//! exchange has begun: that, and the wish that it leaves, are decided under one lock. Used by `speaker` and `places`.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -10,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 
 use crate::http::Body;
@@ -21,7 +23,35 @@ const LAST_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The exchanges of a connection; clones count together.
 #[derive(Clone, Debug)]
-pub(super) struct Busy(Arc<watch::Sender<usize>>);
+pub(super) struct Busy(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    state: watch::Sender<State>,
+    dismissed: Notify,
+    /// Of all connections of a listener: one has become quiet, or stays though it was to leave.
+    changed: Arc<Notify>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    exchanges: usize,
+    has_asked: bool,
+    is_leaving: bool,
+}
+
+/// How a connection stands to those that need its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// No request has come on it yet.
+    NeverAsked,
+    /// It had a request, and has none now.
+    Quiet,
+    /// It was asked to leave.
+    Leaving,
+    /// A request is under way.
+    Exchanging,
+}
 
 /// One exchange, over when dropped.
 #[derive(Debug)]
@@ -33,26 +63,78 @@ struct Sent {
     _exchange: Exchanging,
 }
 
-impl Default for Busy {
-    fn default() -> Self {
-        Self(Arc::new(watch::Sender::new(0)))
-    }
-}
-
 impl Busy {
-    /// An exchange begins.
+    /// A connection that is new; `changed` hears when it can be asked to leave.
+    pub(super) fn telling(changed: Arc<Notify>) -> Self {
+        Self(Arc::new(Shared {
+            state: watch::Sender::default(),
+            dismissed: Notify::new(),
+            changed,
+        }))
+    }
+
+    /// An exchange begins. Whoever was to leave stays for it.
     pub(super) fn enter(&self) -> Exchanging {
-        self.0.send_modify(|count| *count += 1);
+        let mut stays = false;
+        self.0.state.send_modify(|state| {
+            state.exchanges += 1;
+            state.has_asked = true;
+            stays = std::mem::take(&mut state.is_leaving);
+        });
+        if stays {
+            self.0.changed.notify_one();
+        }
         Exchanging(self.clone())
+    }
+
+    /// How it stands now.
+    pub(super) fn standing(&self) -> Standing {
+        let state = self.0.state.borrow();
+        match *state {
+            State { exchanges: 1.., .. } => Standing::Exchanging,
+            State { is_leaving, .. } if is_leaving => Standing::Leaving,
+            State { has_asked, .. } if has_asked => Standing::Quiet,
+            _ => Standing::NeverAsked,
+        }
+    }
+
+    /// Asks it to leave. Returns whether it will: not with a request under way, and not if one comes first.
+    pub(super) fn give_way(&self) -> bool {
+        let mut leaves = false;
+        self.0.state.send_if_modified(|state| {
+            leaves = state.exchanges == 0;
+            state.is_leaving |= leaves;
+            false
+        });
+        self.0.dismissed.notify_waiters();
+        leaves
+    }
+
+    /// Waits until it is asked to leave. To be asked by the task that enters requests, after it has looked for them:
+    /// then none can come in between.
+    pub(super) async fn dismissed(&self) {
+        loop {
+            // Before the look, or what is told in between would be lost.
+            let told = self.0.dismissed.notified();
+            if self.0.state.borrow().is_leaving {
+                return;
+            }
+            told.await;
+        }
+    }
+
+    /// Whether any request has come on it.
+    pub(super) fn has_asked(&self) -> bool {
+        self.0.state.borrow().has_asked
     }
 
     /// Waits until there was none for a second.
     pub(super) async fn has_been_idle(&self) {
-        let mut changes = self.0.subscribe();
+        let mut changes = self.0.state.subscribe();
         loop {
             // The sender lives as long as `self`, so the channel cannot close.
-            let _idle = changes.wait_for(|count| *count == 0).await.is_ok();
-            let begins = changes.wait_for(|count| *count > 0);
+            let _idle = changes.wait_for(|state| state.exchanges == 0).await.is_ok();
+            let begins = changes.wait_for(|state| state.exchanges > 0);
             if timeout(LAST_PATIENCE, begins).await.is_err() {
                 return;
             }
@@ -73,7 +155,15 @@ impl Exchanging {
 
 impl Drop for Exchanging {
     fn drop(&mut self) {
-        self.0.0.send_modify(|count| *count -= 1);
+        let shared = &self.0.0;
+        let mut is_quiet = false;
+        shared.state.send_modify(|state| {
+            state.exchanges -= 1;
+            is_quiet = state.exchanges == 0;
+        });
+        if is_quiet {
+            shared.changed.notify_one();
+        }
     }
 }
 
@@ -104,11 +194,40 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_connection_is_busy_to_the_last_byte_of_an_answer() {
-        let busy = Busy::default();
+        let busy = Busy::telling(Arc::default());
         let hour = Duration::from_hours(1);
         let body = busy.enter().until_sent(full("answer"));
         assert!(timeout(hour, busy.has_been_idle()).await.is_err());
         drop(body);
         assert!(timeout(hour, busy.has_been_idle()).await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_is_asked_to_leave_stays_for_an_exchange() {
+        let hour = Duration::from_hours(1);
+        let changed = Arc::new(Notify::new());
+        let busy = Busy::telling(Arc::clone(&changed));
+        assert_eq!(busy.standing(), Standing::NeverAsked);
+        assert!(busy.give_way());
+        assert_eq!(busy.standing(), Standing::Leaving);
+        assert!(timeout(hour, busy.dismissed()).await.is_ok());
+        let exchange = busy.enter();
+        assert!(timeout(hour, busy.dismissed()).await.is_err());
+        assert!(timeout(hour, changed.notified()).await.is_ok());
+        assert_eq!(busy.standing(), Standing::Exchanging);
+        assert!(!busy.give_way());
+        assert!(timeout(hour, busy.dismissed()).await.is_err());
+        drop(exchange);
+        assert!(timeout(hour, changed.notified()).await.is_ok());
+        assert_eq!(busy.standing(), Standing::Quiet);
+        let wish = async {
+            tokio::task::yield_now().await;
+            assert!(busy.give_way());
+        };
+        assert!(
+            timeout(hour, async { tokio::join!(busy.dismissed(), wish) })
+                .await
+                .is_ok()
+        );
     }
 }

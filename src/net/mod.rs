@@ -1,7 +1,7 @@
 //! Sockets: listening, first bytes, serving connections, TLS, tunnels, draining.
 //!
 //! Knows HTTP only as far as a connection must be served; what a request means is decided by the
-//! rooms above. Refuses connections over the limit by not accepting them.
+//! rooms above. Refuses connections over the limit by not accepting them, or by ending those without a request.
 
 mod busy;
 pub mod certificate;
@@ -13,6 +13,7 @@ pub mod network;
 pub mod opening;
 pub mod original;
 pub mod peeked;
+pub mod places;
 pub mod serve;
 pub mod speaker;
 pub mod tls;

@@ -1,6 +1,6 @@
 //! Accepts connections and hands them to a service until the drain closes them.
 //!
-//! Refuses connections over the limit by leaving them in the kernel's queue. What is spoken on a connection
+//! Refuses connections over the limit by leaving them in the kernel's queue, or by ending one that has no request. What is spoken on a connection
 //! is the speaker's business, what a request means the service's. Used by `app`, and by whatever serves.
 
 use std::net::SocketAddr;
@@ -12,11 +12,11 @@ use ::http::{Request, Response};
 use hyper::body::Incoming;
 use prometheus::IntGauge;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::{debug, warn};
 
 use super::drain::{Drain, Phase};
 use super::handshake::Tls;
+use super::places::{Place, Places};
 use super::speaker::Speaker;
 use crate::exchange::Fault;
 use crate::http::body::full;
@@ -29,6 +29,8 @@ pub const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How long a request head may take. Also ends connections without a request, so it is longer than
 /// any client keeps one by default (Java 5 s, Node 5 s, most pools under a minute).
 const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
+/// How long a peer may take no byte of its answer.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// The largest request head, in bytes.
 const HEAD_LIMIT: usize = 64 * 1024;
 /// How long accepting pauses when the process is out of file descriptors.
@@ -98,8 +100,12 @@ pub struct Server {
 pub struct Settings {
     /// How many connections may be open at a time.
     pub connections: u32,
+    /// Whether a connection without a request gives way to a new one when all are open. If not, new ones wait.
+    pub quiet_give_way: bool,
     /// How long a request head may take, the wait for the next one on the connection included.
     pub head_timeout: Duration,
+    /// How long a peer may take no byte of its answer.
+    pub write_timeout: Duration,
     /// The largest request head, in bytes.
     pub head_limit: usize,
     /// TLS, unless the listener speaks plain HTTP.
@@ -111,11 +117,14 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// A plain HTTP listener with the usual limits: 1024 connections, heads of 64 KiB within 75 s.
+    /// A plain HTTP listener with the usual limits: 1024 connections, over which new ones wait, heads of 64 KiB within
+    /// 75 s, and 30 s in which a peer takes no byte.
     pub fn plain(open: IntGauge) -> Self {
         Self {
             connections: 1024,
+            quiet_give_way: false,
             head_timeout: HEAD_TIMEOUT,
+            write_timeout: WRITE_TIMEOUT,
             head_limit: HEAD_LIMIT,
             tls: None,
             open,
@@ -141,74 +150,71 @@ impl Server {
     /// Serves until the drain closes, then until the last connection is finished.
     pub async fn run<S: Service>(self, service: Arc<S>, drain: Drain) {
         let Self { listener, settings } = self;
-        let everything = settings.connections;
-        let slots = Arc::new(Semaphore::new(everything as usize));
-        let speaker = Speaker { settings, drain };
-        let drain = speaker.drain.clone();
+        let places = Arc::new(Places::new(&settings));
         let mut closing = pin!(drain.reached(Phase::Closing));
         let mut failing = false;
         loop {
             let accepted = tokio::select! {
                 () = &mut closing => break,
-                accepted = speaker.settings.accept(&listener, &slots, &mut failing) => accepted,
+                accepted = accept(&listener, &places, &mut failing) => accepted,
             };
-            if let Some((stream, peer, slot)) = accepted {
-                let receiving = take(Arc::clone(&service), speaker.clone(), (stream, peer), slot);
-                task::spawn(receiving);
+            if let Some((stream, peer, place)) = accepted {
+                let speaker = Speaker {
+                    settings: settings.clone(),
+                    drain: drain.clone(),
+                    busy: place.busy.clone(),
+                };
+                let (service, places) = (Arc::clone(&service), Arc::clone(&places));
+                task::spawn(take(service, speaker, (stream, peer), (place, places)));
             }
         }
         drop(listener);
-        // Every connection holds a slot until it ends.
-        let _all_ended = slots.acquire_many(everything).await;
+        places.all_ended().await;
     }
 }
 
-impl Settings {
-    /// Takes the next connection; `failing` is whether the last attempt failed.
-    async fn accept(
-        &self,
-        listener: &TcpListener,
-        slots: &Arc<Semaphore>,
-        failing: &mut bool,
-    ) -> Option<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
-        // A slot first: without one the connection waits in the kernel's queue.
-        let slot = match Arc::clone(slots).try_acquire_owned() {
-            Ok(slot) => slot,
-            Err(_full) => {
-                // Once for each time it is full, however many wait.
-                if let Some((metrics, name)) = &self.counted {
-                    metrics.connections_full.with_label_values(&[*name]).inc();
-                }
-                warn!("all connections that limits.connections allows are open; new ones wait");
-                Arc::clone(slots).acquire_owned().await.ok()?
+/// Takes the next connection and finds it a place; `failing` is whether the last attempt failed.
+async fn accept(
+    listener: &TcpListener,
+    places: &Arc<Places>,
+    failing: &mut bool,
+) -> Option<(TcpStream, SocketAddr, Place)> {
+    let place = if places.can_be_made() {
+        // Nobody has to give way before somebody comes.
+        None
+    } else {
+        // A place first: without one the connection waits in the kernel's queue.
+        Some(places.take(None).await)
+    };
+    match listener.accept().await {
+        Ok((stream, peer)) => {
+            *failing = false;
+            let place = match place {
+                Some(place) => place,
+                None => places.take(Some(peer.ip().to_canonical())).await,
+            };
+            Some((stream, peer, place))
+        }
+        Err(error) => {
+            // Most likely out of file descriptors (EMFILE): connections that end will free some. One
+            // line however long it takes, or the disk would be the next to fill.
+            if !std::mem::replace(failing, true) {
+                warn!(%error, "cannot accept a connection; trying again until it can be done");
             }
-        };
-        match listener.accept().await {
-            Ok((stream, peer)) => {
-                *failing = false;
-                Some((stream, peer, slot))
-            }
-            Err(error) => {
-                // Most likely out of file descriptors (EMFILE): connections that end will free some. One
-                // line however long it takes, or the disk would be the next to fill.
-                if !std::mem::replace(failing, true) {
-                    warn!(%error, "cannot accept a connection; trying again until it can be done");
-                }
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-                None
-            }
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+            None
         }
     }
 }
 
-/// Hands a connection to the service; its slot and its place in the gauge last as long.
+/// Hands a connection to the service; its place, the one in the gauge too, lasts as long, or until another one needs it.
 async fn take<S: Service>(
     service: Arc<S>,
     speaker: Speaker,
     (stream, peer): (TcpStream, SocketAddr),
-    _slot: OwnedSemaphorePermit,
+    (place, places): (Place, Arc<Places>),
 ) {
-    let _open = Open::count(&speaker.settings.open);
+    let open = Open::count(&speaker.settings.open);
     let Ok(local) = stream.local_addr() else {
         return;
     };
@@ -217,7 +223,19 @@ async fn take<S: Service>(
     if let Err(error) = stream.set_nodelay(true) {
         debug!(%error, "cannot set TCP_NODELAY");
     }
-    service.receive(stream, ends, speaker).await;
+    let busy = place.busy.clone();
+    let mut receiving = pin!(service.receive(stream, ends, speaker));
+    tokio::select! {
+        // First the connection: a request that has come keeps its place.
+        biased;
+        () = &mut receiving => return,
+        () = busy.dismissed() => drop((open, place)),
+    }
+    // The place is free; who has asked may still hear that the connection ends, and take what it was answered.
+    let moment = busy.has_asked().then(|| places.last_moment()).flatten();
+    if moment.is_some() {
+        receiving.await;
+    }
 }
 
 /// Counts a connection while it is open.

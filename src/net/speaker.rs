@@ -14,6 +14,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use prometheus::IntCounter;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_io_timeout::TimeoutStream;
@@ -27,28 +28,31 @@ use crate::http::Body;
 use crate::http::wire::Limits;
 use crate::task;
 
-/// How long a peer may take no byte of its answer.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
-
 /// Speaks HTTP on connections as their listener is set.
 #[derive(Clone, Debug)]
 pub struct Speaker {
     pub(super) settings: Settings,
     pub(super) drain: Drain,
+    pub(super) busy: Busy,
 }
 
 impl Speaker {
     /// Serves HTTP/1.1, or behind TLS what ALPN chose, as the listener is configured.
     pub async fn as_configured<S: Service>(&self, service: &Arc<S>, stream: TcpStream, ends: Ends) {
+        let patience = self.settings.write_timeout;
         let Some(tls) = &self.settings.tls else {
-            return self.http1(service, patient(stream), ends.into()).await;
+            let stream = patient(stream, patience);
+            return self.http1(service, stream, ends.into()).await;
         };
-        match tls.accept(stream, ends.peer).await {
-            Some(stream) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
-                self.http2(service, patient(stream), ends.into()).await;
-            }
-            Some(stream) => self.http1(service, patient(stream), ends.into()).await,
-            None => {}
+        let Some(stream) = tls.accept(stream, ends.peer).await else {
+            return;
+        };
+        let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+        let stream = patient(stream, patience);
+        if is_http2 {
+            self.http2(service, stream, ends.into()).await;
+        } else {
+            self.http1(service, stream, ends.into()).await;
         }
     }
 
@@ -63,10 +67,14 @@ impl Speaker {
         S: Service,
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let (busy, link) = (Busy::default(), Arc::<Link>::default());
+        let link = Arc::<Link>::default();
         let limits = Limits::of_head(self.settings.head_limit);
         let counted = self.settings.counted.as_ref();
         let malformed = counted.map(|(metrics, name)| (metrics.malformed.clone(), *name));
+        let _unfinished = counted.map(|(metrics, name)| {
+            let counter = metrics.unfinished_heads.with_label_values(&[*name]);
+            Unfinished(counter, Arc::clone(&link))
+        });
         let io = Guarded::new(io, Arc::clone(&link), limits, malformed);
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -77,14 +85,11 @@ impl Speaker {
             .half_close(true)
             .serve_connection(
                 TokioIo::new(io),
-                hyper_service(service, arrival, &busy, Some(Arc::clone(&link))),
+                hyper_service(service, arrival, &self.busy, Some(Arc::clone(&link))),
             )
             .with_upgrades();
         let shut_down = http1::UpgradeableConnection::graceful_shutdown;
-        self.to_its_end(connection, shut_down, &busy).await;
-        if let Some((metrics, name)) = counted.filter(|_| link.is_in_a_head()) {
-            metrics.unfinished_heads.with_label_values(&[*name]).inc();
-        }
+        self.to_its_end(connection, shut_down).await;
     }
 
     /// Speaks HTTP/2 until the connection ends.
@@ -93,7 +98,6 @@ impl Speaker {
         S: Service,
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let busy = Busy::default();
         let head_limit = u32::try_from(self.settings.head_limit).unwrap_or(u32::MAX);
         let connection = http2::Builder::new(task::Executor)
             .timer(TokioTimer::new())
@@ -101,14 +105,14 @@ impl Speaker {
             .keep_alive_interval(self.settings.head_timeout)
             .serve_connection(
                 TokioIo::new(io),
-                hyper_service(service, arrival, &busy, None),
+                hyper_service(service, arrival, &self.busy, None),
             );
         let shut_down = http2::Connection::graceful_shutdown;
-        self.to_its_end(connection, shut_down, &busy).await;
+        self.to_its_end(connection, shut_down).await;
     }
 
-    /// Ends an idle connection when the drain closes, one with a request in it after its answer.
-    async fn to_its_end<C>(&self, connection: C, shut_down: impl FnOnce(Pin<&mut C>), busy: &Busy)
+    /// Ends an idle connection when the drain closes or its place is needed, one with a request in it after its answer.
+    async fn to_its_end<C>(&self, connection: C, shut_down: impl FnOnce(Pin<&mut C>))
     where
         C: Future<Output = hyper::Result<()>>,
     {
@@ -118,12 +122,13 @@ impl Speaker {
             // be served.
             biased;
             ended = &mut connection => ended,
-            () = self.drain.reached(Phase::Closing) => {
+            () = self.is_to_end() => {
                 shut_down(connection.as_mut());
                 tokio::select! {
+                    biased;
                     ended = connection => ended,
                     // A peer that never finishes a head has no exchange to be waited for.
-                    () = busy.has_been_idle() => return,
+                    () = self.busy.has_been_idle() => return,
                 }
             }
         };
@@ -131,13 +136,30 @@ impl Speaker {
             debug!(%error, "connection ended");
         }
     }
+
+    async fn is_to_end(&self) {
+        tokio::select! {
+            () = self.drain.reached(Phase::Closing) => {}
+            () = self.busy.dismissed() => {}
+        }
+    }
 }
 
-/// The same connection, broken when its peer takes no byte for too long: what it does not read is held
-/// in memory.
-fn patient<I: AsyncRead + AsyncWrite>(io: I) -> Pin<Box<TimeoutStream<I>>> {
+/// Counts a head that has begun and is not whole when its connection ends, in whatever way that is.
+struct Unfinished(IntCounter, Arc<Link>);
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if self.1.is_in_a_head() {
+            self.0.inc();
+        }
+    }
+}
+
+/// The same connection, broken when its peer takes no byte for so long: what it does not read is held in memory.
+fn patient<I: AsyncRead + AsyncWrite>(io: I, how_long: Duration) -> Pin<Box<TimeoutStream<I>>> {
     let mut io = TimeoutStream::new(io);
-    io.set_write_timeout(Some(WRITE_TIMEOUT));
+    io.set_write_timeout(Some(how_long));
     Box::pin(io)
 }
 
@@ -187,7 +209,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_peer_that_reads_nothing_is_given_up() {
         let (_never_reads, near) = tokio::io::duplex(8);
-        let error = patient(near).write_all(&[0; 9]).await.unwrap_err();
+        let error = patient(near, Duration::from_secs(30))
+            .write_all(&[0; 9])
+            .await
+            .unwrap_err();
         assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
     }
 }

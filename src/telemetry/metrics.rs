@@ -157,7 +157,7 @@ impl Metrics {
             )?,
             connections_full: table.counters(
                 "countersign_connections_full_total",
-                "Times that all connections a listener may have were open, so that new ones waited.",
+                "Minutes in which all connections a listener may have were open when a new one came.",
                 &["listener"],
             )?,
             malformed: table.counters(

@@ -86,6 +86,7 @@ mod service_managers_are_told;
 #[cfg(feature = "pkcs11")]
 mod sidecars_sign_with_tokens;
 mod storms_pass;
+mod strangers_keep_nobody_out;
 mod support;
 mod the_binary_serves;
 mod the_ca_is_kept;
