@@ -12,6 +12,13 @@ const INTERCEPTIONS: [&str; 4] = ["ok", "distrusted", "closed", "no_certificate"
 /// Tunnels that alerts are about; the names are those of `egress::tunnel`.
 const TUNNELS: [&str; 2] = ["loop_detected", "overloaded"];
 
+/// Shows what can happen at a listener.
+pub(super) fn listener(metrics: &Metrics, name: &str) {
+    for counter in [&metrics.connections_full, &metrics.unfinished_heads] {
+        counter.with_label_values(&[name]).inc_by(0);
+    }
+}
+
 /// Shows all that can happen, as 0 where it has not.
 pub(super) fn show(config: &Config, metrics: &Metrics) {
     let listeners = [
@@ -20,9 +27,7 @@ pub(super) fn show(config: &Config, metrics: &Metrics) {
         ("admin", config.admin.is_some()),
     ];
     for (name, _) in listeners.iter().filter(|(_, is_there)| *is_there) {
-        for counter in [&metrics.connections_full, &metrics.unfinished_heads] {
-            counter.with_label_values(&[*name]).inc_by(0);
-        }
+        listener(metrics, name);
     }
     if let Some(egress) = &config.egress {
         let routes = egress.routes.routes.iter().map(|route| route.name.as_str());

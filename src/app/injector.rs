@@ -11,6 +11,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::expected;
 use crate::admin;
 use crate::admin::probes::Probes;
 use crate::clock::Clock;
@@ -183,6 +184,11 @@ fn serve<S: Service>(
 ) -> Vec<JoinHandle<()>> {
     let service = Arc::new(service);
     let servers = listeners.into_iter().map(|listener| {
+        if let Some((metrics, name)) = &settings.counted {
+            expected::listener(metrics, name);
+            let limit = metrics.connections_limit.with_label_values(&[name]);
+            limit.add(i64::from(settings.connections));
+        }
         let server = Server::new(listener, settings.clone());
         task::spawn(server.run(Arc::clone(&service), drain.clone()))
     });

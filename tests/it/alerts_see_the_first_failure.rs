@@ -2,8 +2,8 @@
 
 use std::fs;
 
-use crate::support::World;
 use crate::support::raw::{RawGateway, UNSIGNED, send};
+use crate::support::{World, reviews};
 
 const ADMIN: &str = "GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
 
@@ -116,6 +116,21 @@ async fn limits_are_shown_beside_what_they_limit() {
     ] {
         let line = format!("countersign_{line}");
         assert_eq!(world.metric(&line), expected, "{line}");
+    }
+}
+
+#[tokio::test]
+async fn an_injector_shows_what_its_listeners_may_take_too() {
+    let world = reviews::World::new().await;
+    for listener in ["injector", "admin"] {
+        for (line, expected) in [
+            ("connections_limit", 256.0),
+            ("connections_full_total", 0.0),
+            ("unfinished_heads_total", 0.0),
+        ] {
+            let line = format!("countersign_{line}{{listener=\"{listener}\"}}");
+            assert_eq!(world.started.metric(&line), Some(expected), "{line}");
+        }
     }
 }
 
