@@ -246,7 +246,14 @@ fn mounting(mounts: &[(&Path, &str)], program: &Command) -> Command {
 /// A gateway and the configuration of a sidecar that share a port: only the address tells them apart. The
 /// sidecar's is kept for it.
 async fn beside_its_gateway(files: &Files) -> ((Started, ClosedPort), String) {
-    let kept = closed_port();
+    let (kept, _of_the_gateway) = loop {
+        let kept = closed_port();
+        // What is free at one address somebody may have at the other.
+        let other = SocketAddr::from(([127, 0, 0, 2], kept.address.port()));
+        if let Ok(other) = ClosedPort::at(other) {
+            break (kept, other);
+        }
+    };
     let port = kept.address.port();
     let gateway = gateway(files, &Clock::system(), false, &format!("127.0.0.2:{port}")).await;
     let file = files.config(

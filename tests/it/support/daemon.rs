@@ -66,16 +66,20 @@ pub struct ClosedPort {
 
 impl ClosedPort {
     fn any() -> Self {
-        let kept = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        Self::at(([127, 0, 0, 1], 0).into()).unwrap()
+    }
+
+    /// This one, unless somebody has it.
+    pub fn at(address: SocketAddr) -> std::io::Result<Self> {
+        let kept = Socket::new(Domain::IPV4, Type::STREAM, None)?;
         // As every server does: two who do may have one port while neither listens.
-        kept.set_reuse_address(true).unwrap();
-        let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        kept.bind(&any.into()).unwrap();
-        let address = kept.local_addr().unwrap().as_socket().unwrap();
-        Self {
+        kept.set_reuse_address(true)?;
+        kept.bind(&address.into())?;
+        let address = kept.local_addr()?.as_socket().unwrap();
+        Ok(Self {
             address,
             _kept: kept,
-        }
+        })
     }
 }
 
