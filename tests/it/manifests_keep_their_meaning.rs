@@ -223,6 +223,10 @@ fn what_cannot_be_read_is_told_with_its_line_and_nothing_comes_out() {
         let before = vec![format!("*a{}", n - 1); 10].join(",");
         text + &format!("a{n}: &a{n} [{before}]\n")
     });
+    // Each anchor keeps what is below it, too.
+    let leaves = "1,".repeat(20_000);
+    let anchors: String = (0..60).map(|n| format!("[&a{n} ")).collect();
+    let anchored = format!("a: {anchors}[{leaves}]{}\n", "]".repeat(60));
     // As deep as may be read, and the sidecar goes deeper than the pod did.
     let list = "{apiVersion: v1, kind: List, items: [";
     let pod = "{apiVersion: v1, kind: Pod, metadata: {annotations: {countersign.dev/inject: enabled, \
@@ -249,6 +253,7 @@ fn what_cannot_be_read_is_told_with_its_line_and_nothing_comes_out() {
         ),
         (&deep, "stdin:1: is deeper than 100 levels"),
         (&laughs, "has more than 1000000 values"),
+        (&anchored, "has more than 1000000 values"),
         ("a: *b\n", "stdin:1: "),
         (
             "{\"a\": 1,\n \"a\": 2}",
@@ -265,6 +270,10 @@ fn what_cannot_be_read_is_told_with_its_line_and_nothing_comes_out() {
         (
             &format!("{POD}    env:\n    - name: a\n      <<: {{name: b}}\n"),
             "stdin:16: << brings \"name\", which stands before it; put << first",
+        ),
+        (
+            &format!("{POD}    !mine <<: {{x: y}}\n"),
+            "stdin:14: the tag !mine is not understood; write the value without it",
         ),
         (
             &format!("{POD}    1e7: a\n"),

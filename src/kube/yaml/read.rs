@@ -133,6 +133,7 @@ impl<'a> Reader<'a> {
             size,
         };
         if anchor != 0 {
+            self.count(line, size)?;
             self.anchors.insert(anchor, node.clone());
         }
         Ok(node)
@@ -276,7 +277,7 @@ impl Node {
     }
 
     fn is_merge(&self) -> bool {
-        matches!(&self.content, Content::Scalar { text, plain: true, .. } if text == "<<")
+        matches!(&self.content, Content::Scalar { text, plain: true, tag: None } if text == "<<")
     }
 
     /// A key as JSON has it: kubectl takes numbers and booleans for what they are, and spells them anew.
