@@ -31,6 +31,8 @@ use crate::telemetry::metrics::Reload;
 
 /// An API server keeps an unused connection for 90 s; who closes first should be the one that knows.
 const HEAD_TIMEOUT: Duration = Duration::from_mins(2);
+/// How long an answer may be left untaken; an API server waits ten seconds by default from its question on.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Everybody in a cluster can connect, and few need to: API servers ask on one connection each, with small heads.
 const CONNECTIONS: u32 = 256;
 const HEAD_LIMIT: usize = 16 * 1024;
@@ -105,6 +107,7 @@ pub async fn start(
         connections: CONNECTIONS,
         quiet_give_way: true,
         head_timeout: HEAD_TIMEOUT,
+        write_timeout: WRITE_TIMEOUT,
         head_limit: HEAD_LIMIT,
         tls: Some(tls),
         counted: Some((metrics.clone(), NAME)),

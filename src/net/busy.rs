@@ -4,6 +4,7 @@
 //! A drain waits for exchanges, and not for peers that never finish a head. Refuses to let a connection go on which an
 //! exchange has begun: that, and the wish that it leaves, are decided under one lock. Used by `speaker` and `places`.
 
+use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -12,11 +13,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::timeout;
 
 use crate::http::Body;
 use crate::http::body::BoxError;
+use crate::task;
 
 /// How long a connection without an exchange is left to finish a head, or to take the last bytes.
 const LAST_PATIENCE: Duration = Duration::from_secs(1);
@@ -37,7 +39,20 @@ struct Shared {
 struct State {
     exchanges: usize,
     has_asked: bool,
-    is_leaving: bool,
+    asked_to: Wish,
+    /// An answer was not taken in time.
+    is_overdue: bool,
+}
+
+/// What others want of a connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Wish {
+    #[default]
+    Stay,
+    /// What has begun is the last.
+    EndSoon,
+    /// At once: nothing has begun.
+    Leave,
 }
 
 /// How a connection stands to those that need its place.
@@ -61,6 +76,8 @@ pub(super) struct Exchanging(Busy);
 struct Sent {
     body: Body,
     _exchange: Exchanging,
+    /// Tells by its end that it was sent.
+    _watched: Option<oneshot::Sender<Infallible>>,
 }
 
 impl Busy {
@@ -73,13 +90,16 @@ impl Busy {
         }))
     }
 
-    /// An exchange begins. Whoever was to leave stays for it.
+    /// An exchange begins. Whoever was to leave stays for it, and for no other.
     pub(super) fn enter(&self) -> Exchanging {
         let mut stays = false;
         self.0.state.send_modify(|state| {
             state.exchanges += 1;
             state.has_asked = true;
-            stays = std::mem::take(&mut state.is_leaving);
+            stays = state.asked_to == Wish::Leave;
+            if stays {
+                state.asked_to = Wish::EndSoon;
+            }
         });
         if stays {
             self.0.changed.notify_one();
@@ -92,8 +112,13 @@ impl Busy {
         let state = self.0.state.borrow();
         match *state {
             State { exchanges: 1.., .. } => Standing::Exchanging,
-            State { is_leaving, .. } if is_leaving => Standing::Leaving,
-            State { has_asked, .. } if has_asked => Standing::Quiet,
+            State {
+                asked_to: Wish::Leave,
+                ..
+            } => Standing::Leaving,
+            State {
+                has_asked: true, ..
+            } => Standing::Quiet,
             _ => Standing::NeverAsked,
         }
     }
@@ -103,11 +128,27 @@ impl Busy {
         let mut leaves = false;
         self.0.state.send_if_modified(|state| {
             leaves = state.exchanges == 0;
-            state.is_leaving |= leaves;
+            if leaves {
+                state.asked_to = Wish::Leave;
+            }
             false
         });
         self.0.dismissed.notify_waiters();
         leaves
+    }
+
+    /// Asks it to leave after what is under way. Returns whether it was not asked before.
+    pub(super) fn end_soon(&self) -> bool {
+        let mut is_new = false;
+        self.0.state.send_if_modified(|state| {
+            is_new = state.asked_to == Wish::Stay;
+            if is_new {
+                state.asked_to = Wish::EndSoon;
+            }
+            false
+        });
+        self.0.dismissed.notify_waiters();
+        is_new
     }
 
     /// Waits until it is asked to leave. To be asked by the task that enters requests, after it has looked for them:
@@ -116,11 +157,29 @@ impl Busy {
         loop {
             // Before the look, or what is told in between would be lost.
             let told = self.0.dismissed.notified();
-            if self.0.state.borrow().is_leaving {
+            if self.0.state.borrow().asked_to == Wish::Leave {
                 return;
             }
             told.await;
         }
+    }
+
+    /// Waits until it was once asked to leave, whatever has begun since.
+    pub(super) async fn told_to_leave(&self) {
+        loop {
+            let told = self.0.dismissed.notified();
+            if self.0.state.borrow().asked_to != Wish::Stay {
+                return;
+            }
+            told.await;
+        }
+    }
+
+    /// Waits until an answer was not taken in time.
+    pub(super) async fn overdue(&self) {
+        let mut changes = self.0.state.subscribe();
+        // The sender lives as long as `self`, so the channel cannot close.
+        let _overdue = changes.wait_for(|state| state.is_overdue).await.is_ok();
     }
 
     /// Whether any request has come on it.
@@ -143,11 +202,23 @@ impl Busy {
 }
 
 impl Exchanging {
-    /// Makes the exchange last as long as the body of its answer.
-    pub(super) fn until_sent(self, body: Body) -> Body {
+    /// Makes the exchange last as long as the body of its answer, which its peer may have to take within a time.
+    pub(super) fn until_sent(self, body: Body, within: Option<Duration>) -> Body {
+        let watched = within.map(|within| {
+            let (watched, sent) = oneshot::channel::<Infallible>();
+            let busy = self.0.clone();
+            task::spawn(async move {
+                if timeout(within, sent).await.is_err() {
+                    let state = &busy.0.state;
+                    state.send_modify(|state| state.is_overdue = true);
+                }
+            });
+            watched
+        });
         let sent = Sent {
             body,
             _exchange: self,
+            _watched: watched,
         };
         sent.boxed_unsync()
     }
@@ -196,10 +267,20 @@ mod tests {
     async fn a_connection_is_busy_to_the_last_byte_of_an_answer() {
         let busy = Busy::telling(Arc::default());
         let hour = Duration::from_hours(1);
-        let body = busy.enter().until_sent(full("answer"));
+        let body = busy.enter().until_sent(full("answer"), None);
         assert!(timeout(hour, busy.has_been_idle()).await.is_err());
         drop(body);
         assert!(timeout(hour, busy.has_been_idle()).await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_is_not_taken_in_time_is_overdue() {
+        let (second, hour) = (Duration::from_secs(1), Duration::from_hours(1));
+        let busy = Busy::telling(Arc::default());
+        drop(busy.enter().until_sent(full("taken"), Some(second)));
+        assert!(timeout(hour, busy.overdue()).await.is_err());
+        let _kept = busy.enter().until_sent(full("answer"), Some(second));
+        assert!(timeout(2 * second, busy.overdue()).await.is_ok());
     }
 
     #[tokio::test(start_paused = true)]
@@ -220,6 +301,8 @@ mod tests {
         drop(exchange);
         assert!(timeout(hour, changed.notified()).await.is_ok());
         assert_eq!(busy.standing(), Standing::Quiet);
+        // It stayed for one.
+        assert!(timeout(hour, busy.told_to_leave()).await.is_ok());
         let wish = async {
             tokio::task::yield_now().await;
             assert!(busy.give_way());

@@ -4,7 +4,8 @@
 //! Where waiting is better, as for an app's payments, nobody gives way. Where strangers could keep all places, as on
 //! the ports that probes and API servers ask, somebody without a request does, of those whose address has most. Who has
 //! never asked goes first, as long as these are more than half of them; then who is quiet between requests: so there is
-//! always room for newcomers, who need a moment to ask. Refuses to end a request that is under way. Used by `serve`.
+//! always room for newcomers, who need a moment to ask. Where all have a request under way, one ends with its answer.
+//! Refuses to end a request that is under way. Used by `serve`.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
@@ -53,6 +54,7 @@ struct Neighbours<'a> {
     places: usize,
     strangers: Vec<&'a Busy>,
     quiet: Vec<&'a Busy>,
+    exchanging: Vec<&'a Busy>,
 }
 
 /// The place of a connection, free again when dropped.
@@ -62,7 +64,7 @@ pub(super) struct Place {
     number: Option<u64>,
     /// What its connection is busy with.
     pub(super) busy: Busy,
-    _permit: OwnedSemaphorePermit,
+    permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Places {
@@ -124,11 +126,11 @@ impl Places {
             places: Arc::clone(self),
             number,
             busy,
-            _permit: permit,
+            permit: Some(permit),
         }
     }
 
-    /// Asks one connection to leave, unless one is about to, or all have a request under way.
+    /// Asks one connection to leave, unless one is about to; where all have a request under way, after its answer.
     fn dismiss(&self) {
         let Some(taken) = self.taken() else {
             return;
@@ -142,7 +144,7 @@ impl Places {
                 Standing::Leaving => return,
                 Standing::NeverAsked => here.strangers.push(busy),
                 Standing::Quiet => here.quiet.push(busy),
-                Standing::Exchanging => {}
+                Standing::Exchanging => here.exchanging.push(busy),
             }
         }
         // Where all addresses have as many, of one that has not asked.
@@ -150,9 +152,14 @@ impl Places {
             .values()
             .filter_map(|here| Some(((here.places, here.strangers.len()), here.first()?)))
             .max_by_key(|(rank, _)| *rank);
-        if most.is_some_and(|(_, chosen)| !chosen.give_way()) {
-            // It asks just now, so another one is chosen.
-            self.changed.notify_one();
+        if let Some((_, chosen)) = most {
+            if !chosen.give_way() {
+                // It asks just now, so another one is chosen.
+                self.changed.notify_one();
+            }
+        } else if let Some(here) = by_address.values().max_by_key(|here| here.places) {
+            // Who asks and asks is never quiet: one of these ends with its answer.
+            let _told = here.exchanging.iter().any(|busy| busy.end_soon());
         }
     }
 
@@ -202,6 +209,8 @@ impl Drop for Place {
     fn drop(&mut self) {
         if let (Some(number), Some(mut taken)) = (self.number, self.places.taken()) {
             taken.connections.remove(&number);
+            // Under the lock, or a newcomer could find neither it nor a free place, and ask one more to leave.
+            drop(self.permit.take());
         }
     }
 }

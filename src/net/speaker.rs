@@ -85,7 +85,7 @@ impl Speaker {
             .half_close(true)
             .serve_connection(
                 TokioIo::new(io),
-                hyper_service(service, arrival, &self.busy, Some(Arc::clone(&link))),
+                self.hyper_service(service, arrival, Some(Arc::clone(&link))),
             )
             .with_upgrades();
         let shut_down = http1::UpgradeableConnection::graceful_shutdown;
@@ -103,10 +103,7 @@ impl Speaker {
             .timer(TokioTimer::new())
             .max_header_list_size(head_limit)
             .keep_alive_interval(self.settings.head_timeout)
-            .serve_connection(
-                TokioIo::new(io),
-                hyper_service(service, arrival, &self.busy, None),
-            );
+            .serve_connection(TokioIo::new(io), self.hyper_service(service, arrival, None));
         let shut_down = http2::Connection::graceful_shutdown;
         self.to_its_end(connection, shut_down).await;
     }
@@ -122,6 +119,7 @@ impl Speaker {
             // be served.
             biased;
             ended = &mut connection => ended,
+            () = self.busy.overdue() => return,
             () = self.is_to_end() => {
                 shut_down(connection.as_mut());
                 tokio::select! {
@@ -129,6 +127,7 @@ impl Speaker {
                     ended = connection => ended,
                     // A peer that never finishes a head has no exchange to be waited for.
                     () = self.busy.has_been_idle() => return,
+                    () = self.busy.overdue() => return,
                 }
             }
         };
@@ -140,8 +139,49 @@ impl Speaker {
     async fn is_to_end(&self) {
         tokio::select! {
             () = self.drain.reached(Phase::Closing) => {}
-            () = self.busy.dismissed() => {}
+            () = self.busy.told_to_leave() => {}
         }
+    }
+
+    /// A service as hyper wants it.
+    fn hyper_service<S: Service>(
+        &self,
+        service: &Arc<S>,
+        arrival: S::Arrival,
+        link: Option<Arc<Link>>,
+    ) -> impl hyper::service::Service<
+        Request<Incoming>,
+        Response = Response<Body>,
+        Error = Infallible,
+        Future = impl Future<Output = Result<Response<Body>, Infallible>> + Send + use<S>,
+    > + use<S> {
+        let (service, busy) = (Arc::clone(service), self.busy.clone());
+        // HTTP/2 has windows of its own, which a peer can keep shut while its socket takes all.
+        let can_stall = link.is_none() && self.settings.quiet_give_way;
+        let within = can_stall.then_some(self.settings.write_timeout);
+        service_fn(move |request: Request<Incoming>| {
+            let (service, arrival, exchange) =
+                (Arc::clone(&service), arrival.clone(), busy.enter());
+            let entered = link.as_ref().map_or(Ok(()), |link| link.enter());
+            let link = link.clone();
+            // On the heap while there is a request: most connections are idle, and many.
+            Box::pin(async move {
+                let is_connect = request.method() == Method::CONNECT;
+                let is_last = S::IS_PROXY && request.version() == Version::HTTP_10;
+                let mut response = match entered {
+                    Ok(()) => service.answer(request, &arrival).await,
+                    Err(reason) => service.refuse(&reason.fault()),
+                };
+                if let Some(link) = &link {
+                    link.answered(is_connect, response.status());
+                    if entered.is_err() || is_last || link.is_broken() {
+                        let close = HeaderValue::from_static("close");
+                        response.headers_mut().insert(CONNECTION, close);
+                    }
+                }
+                Ok(response.map(|body| exchange.until_sent(body, within)))
+            })
+        })
     }
 }
 
@@ -161,43 +201,6 @@ fn patient<I: AsyncRead + AsyncWrite>(io: I, how_long: Duration) -> Pin<Box<Time
     let mut io = TimeoutStream::new(io);
     io.set_write_timeout(Some(how_long));
     Box::pin(io)
-}
-
-/// A service as hyper wants it.
-fn hyper_service<S: Service>(
-    service: &Arc<S>,
-    arrival: S::Arrival,
-    busy: &Busy,
-    link: Option<Arc<Link>>,
-) -> impl hyper::service::Service<
-    Request<Incoming>,
-    Response = Response<Body>,
-    Error = Infallible,
-    Future = impl Future<Output = Result<Response<Body>, Infallible>> + Send + use<S>,
-> + use<S> {
-    let (service, busy) = (Arc::clone(service), busy.clone());
-    service_fn(move |request: Request<Incoming>| {
-        let (service, arrival, exchange) = (Arc::clone(&service), arrival.clone(), busy.enter());
-        let entered = link.as_ref().map_or(Ok(()), |link| link.enter());
-        let link = link.clone();
-        // On the heap while there is a request: most connections are idle, and many.
-        Box::pin(async move {
-            let is_connect = request.method() == Method::CONNECT;
-            let is_last = S::IS_PROXY && request.version() == Version::HTTP_10;
-            let mut response = match entered {
-                Ok(()) => service.answer(request, &arrival).await,
-                Err(reason) => service.refuse(&reason.fault()),
-            };
-            if let Some(link) = &link {
-                link.answered(is_connect, response.status());
-                if entered.is_err() || is_last || link.is_broken() {
-                    let close = HeaderValue::from_static("close");
-                    response.headers_mut().insert(CONNECTION, close);
-                }
-            }
-            Ok(response.map(|body| exchange.until_sent(body)))
-        })
-    })
 }
 
 #[cfg(test)]

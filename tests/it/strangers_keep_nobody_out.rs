@@ -257,6 +257,31 @@ async fn a_request_under_way_is_never_ended_for_a_newcomer() {
     }
 }
 
+#[tokio::test]
+async fn who_asks_without_a_pause_leaves_after_an_answer() {
+    let crowded = Crowded::with(1).await;
+    let mut greedy = crowded.under_way().await;
+    // On one thread each of these begins before anybody sees that the one before has ended.
+    let more = b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n".repeat(3);
+    greedy.write_all(&more).await.unwrap();
+    let mut newcomer = crowded.connect().await;
+    newcomer.write_all(ASK).await.unwrap();
+    until("told", || {
+        let full = crowded
+            .metrics
+            .connections_full
+            .with_label_values(&["admin"]);
+        full.get() > 0
+    })
+    .await;
+    crowded.gate.open.add_permits(1);
+    let answer = timeout(PATIENCE, read_message(&mut newcomer)).await;
+    assert!(answer.expect("it still waits").is_some());
+    let answer = timeout(PATIENCE, read_message(&mut greedy)).await.unwrap();
+    assert!(answer.unwrap().ends_with(b"answer"));
+    assert_eq!(crowded.gate.asked.load(Ordering::Relaxed), 2);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_quiet_give_way_only_when_needed_and_those_who_never_asked_before_them() {
     let crowded = Crowded::with(4).await;
@@ -368,6 +393,25 @@ async fn mute_acquaintance(world: &reviews::World) -> impl Sized {
         assert!(stream.read_buf(&mut seen).await.unwrap() > 0, "{seen:?}");
     }
     stream
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_whose_window_stays_shut_ends_the_connection() {
+    let world = reviews::World::new().await;
+    let mut stream = world.connect_by("h2").await;
+    // SETTINGS with an initial window of 0, and GET https://localhost/ as stream 1.
+    let settings = b"\0\0\x06\x04\0\0\0\0\0\0\x04\0\0\0\0";
+    let request = b"\0\0\x0e\x01\x05\0\0\0\x01\x82\x87\x84\x41\x09localhost";
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".as_slice();
+    let all = [preface, settings, request].concat();
+    stream.write_all(&all).await.unwrap();
+    let mut seen = Vec::new();
+    let ended = timeout(Duration::from_secs(60), stream.read_to_end(&mut seen)).await;
+    assert!(ended.is_ok(), "it is still open");
+    let text = String::from_utf8_lossy(&seen);
+    assert!(!text.contains("posted to /inject"), "{text}");
+    let open = "countersign_connections{listener=\"injector\"}";
+    until("free", || world.started.metric(open) == Some(0.0)).await;
 }
 
 #[tokio::test(start_paused = true)]
