@@ -65,9 +65,13 @@ impl Fleet {
         let upstream = format!("https://localhost:{}", gateway.address.port());
         let app = RawGateway::answering(ok(SUCCESS, "")).await;
         let ahead = Clock::system().now() + Duration::from_secs(120);
-        let date = format!("Date: {}\r\n", httpdate::fmt_http_date(ahead));
+        let date = format!(
+            "Connection: close\r\nDate: {}\r\n",
+            httpdate::fmt_http_date(ahead)
+        );
         let late = RawGateway::answering(ok(r#"{"result":{"resultStatus":"F"}}"#, &date)).await;
-        let troubled = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n";
+        let troubled =
+            b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
         let troubled = RawGateway::answering(*troubled).await;
         let nobody = closed_port();
         let ingress = format!(
@@ -327,5 +331,7 @@ async fn pay(egress: SocketAddr, extra: &str) -> String {
 
 fn ok(body: &str, extra: &str) -> Vec<u8> {
     let length = body.len();
-    format!("HTTP/1.1 200 OK\r\n{extra}Content-Length: {length}\r\n\r\n{body}").into_bytes()
+    // Said, as who answers ends the connection: or the next request could still go out on it.
+    let head = format!("HTTP/1.1 200 OK\r\nConnection: close\r\n{extra}Content-Length: {length}");
+    format!("{head}\r\n\r\n{body}").into_bytes()
 }
