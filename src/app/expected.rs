@@ -21,14 +21,6 @@ pub(super) fn listener(metrics: &Metrics, name: &str) {
 
 /// Shows all that can happen, as 0 where it has not.
 pub(super) fn show(config: &Config, metrics: &Metrics) {
-    let listeners = [
-        ("egress", config.egress.is_some()),
-        ("ingress", config.ingress.is_some()),
-        ("admin", config.admin.is_some()),
-    ];
-    for (name, _) in listeners.iter().filter(|(_, is_there)| *is_there) {
-        listener(metrics, name);
-    }
     if let Some(egress) = &config.egress {
         let routes = egress.routes.routes.iter().map(|route| route.name.as_str());
         expected::show(Direction::Egress, routes, metrics);

@@ -4,14 +4,13 @@
 //! waited for. Called by `cli` and by the tests.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::expected;
+use super::listeners::serve;
 use crate::admin;
 use crate::admin::probes::Probes;
 use crate::clock::Clock;
@@ -23,7 +22,7 @@ use crate::net::certificate::Served;
 use crate::net::drain::{self, Drain};
 use crate::net::handshake::Tls;
 use crate::net::listener::{BindError, Place};
-use crate::net::serve::{Server, Service, Settings};
+use crate::net::serve::Settings;
 use crate::net::tls::{self, TlsError};
 use crate::task;
 use crate::telemetry::Metrics;
@@ -177,25 +176,6 @@ fn certificate(
             Ok((tls, waiting))
         }
     }
-}
-
-fn serve<S: Service>(
-    listeners: Vec<TcpListener>,
-    service: S,
-    settings: &Settings,
-    drain: &Drain,
-) -> Vec<JoinHandle<()>> {
-    let service = Arc::new(service);
-    let servers = listeners.into_iter().map(|listener| {
-        if let Some((metrics, name)) = &settings.counted {
-            expected::listener(metrics, name);
-            let limit = metrics.connections_limit.with_label_values(&[name]);
-            limit.add(i64::from(settings.connections));
-        }
-        let server = Server::new(listener, settings.clone());
-        task::spawn(server.run(Arc::clone(&service), drain.clone()))
-    });
-    servers.collect()
 }
 
 /// The first, for messages.

@@ -1,13 +1,19 @@
-//! All listening sockets of the process, opened before anything is served.
+//! All listening sockets of the process, opened before anything is served, and how they are served.
 //!
-//! So a start either succeeds whole or leaves nothing behind.
+//! So a start either succeeds whole or leaves nothing behind. Used by `app` and by its `injector`.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
 
+use super::expected;
 use crate::config::Config;
+use crate::net::drain::Drain;
 use crate::net::listener::{BindError, Place};
+use crate::net::serve::{Server, Service, Settings};
+use crate::task;
 use crate::upstream::OwnAddresses;
 
 /// All listening sockets.
@@ -68,4 +74,26 @@ async fn bind_all(
 
 fn address(listener: &TcpListener) -> Option<SocketAddr> {
     listener.local_addr().ok()
+}
+
+/// Serves on these sockets until the drain closes them, and shows what they may take.
+pub(super) fn serve<S: Service>(
+    listeners: Vec<TcpListener>,
+    service: S,
+    settings: &Settings,
+    drain: &Drain,
+) -> Vec<JoinHandle<()>> {
+    let service = Arc::new(service);
+    if let Some((metrics, name)) = &settings.counted {
+        let limit = metrics.connections_limit.with_label_values(&[name]);
+        for _ in &listeners {
+            expected::listener(metrics, name);
+            limit.add(i64::from(settings.connections));
+        }
+    }
+    let servers = listeners.into_iter().map(|listener| {
+        let server = Server::new(listener, settings.clone());
+        task::spawn(server.run(Arc::clone(&service), drain.clone()))
+    });
+    servers.collect()
 }

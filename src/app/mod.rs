@@ -23,7 +23,7 @@ pub use self::reload::Trigger;
 pub use self::running::Running;
 pub use self::summary::WARNING;
 
-use self::listeners::Bound;
+use self::listeners::{Bound, serve};
 use self::prepared::State;
 use self::reload::{Reloader, Targets};
 use self::running::Side;
@@ -39,7 +39,7 @@ use crate::net::certificate::Served;
 use crate::net::drain::Drain;
 use crate::net::handshake::Tls;
 use crate::net::listener::BindError;
-use crate::net::serve::{Server, Service, Settings};
+use crate::net::serve::Settings;
 use crate::net::watch::Watch;
 use crate::task;
 use crate::telemetry::Metrics;
@@ -171,7 +171,8 @@ impl Common {
             drain: drain.clone(),
         };
         let settings = self.settings(Direction::Egress, None);
-        self.serve(&settings, service, listeners, drain)
+        let servers = serve(listeners, service, &settings, &drain);
+        Side { drain, servers }
     }
 
     fn ingress(&self, listeners: Vec<TcpListener>, served: Option<Served>) -> Side {
@@ -204,7 +205,8 @@ impl Common {
         let what = Reload::IngressCertificate;
         let tls = served.map(|served| served.follow("ingress", what, &self.metrics, drain.clone()));
         let settings = self.settings(Direction::Ingress, tls);
-        self.serve(&settings, service, listeners, drain)
+        let servers = serve(listeners, service, &settings, &drain);
+        Side { drain, servers }
     }
 
     fn operators(&self, listeners: Vec<TcpListener>) -> Side {
@@ -216,7 +218,9 @@ impl Common {
         };
         // Its own drain: operators can still ask while the traffic ends.
         let settings = admin::settings(&self.metrics, self.state.config.limits.connections);
-        self.serve(&settings, service, listeners, Drain::new())
+        let drain = Drain::new();
+        let servers = serve(listeners, service, &settings, &drain);
+        Side { drain, servers }
     }
 
     /// Begins to follow the files that were read.
@@ -249,25 +253,6 @@ impl Common {
             },
             ..usual
         }
-    }
-
-    fn serve<S: Service>(
-        &self,
-        settings: &Settings,
-        service: S,
-        listeners: Vec<TcpListener>,
-        drain: Drain,
-    ) -> Side {
-        let service = Arc::new(service);
-        let name = settings.counted.as_ref().map_or("", |(_, name)| name);
-        let limit = self.metrics.connections_limit.with_label_values(&[name]);
-        let servers = listeners.into_iter().map(|listener| {
-            limit.add(i64::from(settings.connections));
-            let server = Server::new(listener, settings.clone());
-            task::spawn(server.run(Arc::clone(&service), drain.clone()))
-        });
-        let servers = servers.collect();
-        Side { drain, servers }
     }
 
     fn signs_for_apps(&self) -> bool {
