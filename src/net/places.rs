@@ -174,15 +174,12 @@ impl Places {
             metrics.connections_full.with_label_values(&[*name]).inc();
             *name
         });
-        let (most, now) = (
-            self.most,
-            if self.can_be_made() {
-                GIVING_WAY
-            } else {
-                WAITING
-            },
-        );
-        warn!(listener, most, "{now}");
+        let now = if self.can_be_made() {
+            GIVING_WAY
+        } else {
+            WAITING
+        };
+        warn!(listener, most = self.most, "{now}");
     }
 
     fn taken(&self) -> Option<MutexGuard<'_, Taken>> {

@@ -1,7 +1,8 @@
 //! Accepts connections and hands them to a service until the drain closes them.
 //!
-//! Refuses connections over the limit by leaving them in the kernel's queue, or by ending one that has no request. What is spoken on a connection
-//! is the speaker's business, what a request means the service's. Used by `app`, and by whatever serves.
+//! Refuses connections over the limit: they wait in the kernel's queue, or another one gives way (`places`). What is
+//! spoken on a connection is the speaker's business, what a request means the service's. Used by `app`, and by whatever
+//! serves.
 
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -45,9 +46,13 @@ pub struct Ends {
     pub peer: SocketAddr,
 }
 
+/// The same address; of IPv4 that looks like IPv6 (`::ffff:192.0.2.1`), the IPv4 it is. Flow and scope are left out.
+pub fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
 impl Ends {
     fn new(local: SocketAddr, peer: SocketAddr) -> Self {
-        let canonical = |one: SocketAddr| SocketAddr::new(one.ip().to_canonical(), one.port());
         Self {
             local: canonical(local),
             peer: canonical(peer),

@@ -12,6 +12,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tokio::net::TcpStream;
 
+use crate::net::serve::canonical;
+
 /// Where this process listens, and both ends of every connection it has opened. Clones are the same.
 #[derive(Clone, Debug, Default)]
 pub struct OwnAddresses {
@@ -86,7 +88,6 @@ impl OwnAddresses {
 impl Ends {
     /// Without the difference between IPv4 and IPv6-mapped IPv4, and without flow and scope.
     fn new(local: SocketAddr, remote: SocketAddr) -> Self {
-        let canonical = |one: SocketAddr| SocketAddr::new(one.ip().to_canonical(), one.port());
         Self {
             local: canonical(local),
             remote: canonical(remote),
