@@ -20,6 +20,7 @@ use tokio::runtime::Builder;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
+use tokio_rustls::client::TlsStream;
 
 use crate::support::cluster::until;
 use crate::support::process::PATIENCE;
@@ -379,15 +380,19 @@ async fn reviews_are_answered_whatever_strangers_hold() {
     }
 }
 
-/// A connection of HTTP/2 on which one request was answered, and that nobody looks after any more.
-async fn mute_acquaintance(world: &reviews::World) -> impl Sized {
+/// A connection of HTTP/2 with these SETTINGS, and a GET on its stream 1.
+async fn ask_by_http_2(world: &reviews::World, settings: &[u8]) -> TlsStream<TcpStream> {
     let mut stream = world.connect_by("h2").await;
-    // An empty SETTINGS, and GET https://localhost/ as stream 1.
-    let settings = b"\0\0\0\x04\0\0\0\0\0";
     let request = b"\0\0\x0e\x01\x05\0\0\0\x01\x82\x87\x84\x41\x09localhost";
     let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".as_slice();
     let all = [preface, settings, request].concat();
     stream.write_all(&all).await.unwrap();
+    stream
+}
+
+/// A connection of HTTP/2 on which one request was answered, and that nobody looks after any more.
+async fn mute_acquaintance(world: &reviews::World) -> impl Sized {
+    let mut stream = ask_by_http_2(world, b"\0\0\0\x04\0\0\0\0\0").await;
     let mut seen = Vec::new();
     while !String::from_utf8_lossy(&seen).contains("posted to /inject") {
         assert!(stream.read_buf(&mut seen).await.unwrap() > 0, "{seen:?}");
@@ -398,13 +403,9 @@ async fn mute_acquaintance(world: &reviews::World) -> impl Sized {
 #[tokio::test(start_paused = true)]
 async fn an_answer_whose_window_stays_shut_ends_the_connection() {
     let world = reviews::World::new().await;
-    let mut stream = world.connect_by("h2").await;
-    // SETTINGS with an initial window of 0, and GET https://localhost/ as stream 1.
+    // An initial window of 0.
     let settings = b"\0\0\x06\x04\0\0\0\0\0\0\x04\0\0\0\0";
-    let request = b"\0\0\x0e\x01\x05\0\0\0\x01\x82\x87\x84\x41\x09localhost";
-    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".as_slice();
-    let all = [preface, settings, request].concat();
-    stream.write_all(&all).await.unwrap();
+    let mut stream = ask_by_http_2(&world, settings).await;
     let mut seen = Vec::new();
     let ended = timeout(Duration::from_secs(60), stream.read_to_end(&mut seen)).await;
     assert!(ended.is_ok(), "it is still open");

@@ -13,6 +13,7 @@ use countersign::telemetry::Metrics;
 
 use super::pki::Pki;
 use super::process::Sidecar;
+use super::world::shown;
 
 /// An injector in this process; it ends with the test.
 pub struct Started {
@@ -37,11 +38,7 @@ impl Started {
     }
 
     pub fn metric(&self, line: &str) -> Option<f64> {
-        let text = self.metrics.render().unwrap();
-        let value = text
-            .lines()
-            .find_map(|found| found.strip_prefix(&format!("{line} ")));
-        value.map(|value| value.parse().unwrap())
+        shown(&self.metrics, line)
     }
 }
 

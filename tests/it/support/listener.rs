@@ -23,6 +23,7 @@ use tracing::subscriber::{DefaultGuard, NoSubscriber};
 
 use super::pki::{Pki, argument};
 use super::process::PATIENCE;
+use super::world::shown;
 
 pub const RELOADED: &str = "countersign_reloads_total{result=\"ok\",what=\"ingress_certificate\"}";
 pub const NOT_RELOADED: &str =
@@ -78,11 +79,7 @@ impl Listener {
     }
 
     pub fn metric(&self, line: &str) -> Option<f64> {
-        let text = self.metrics.render().unwrap();
-        let value = text
-            .lines()
-            .find_map(|found| found.strip_prefix(&format!("{line} ")));
-        value.map(|value| value.parse().unwrap())
+        shown(&self.metrics, line)
     }
 
     pub fn handshakes(&self, result: &str) -> f64 {

@@ -10,6 +10,7 @@ use countersign::app::{self, Running};
 use countersign::clock::Clock;
 use countersign::config;
 use countersign::sandbox::{self, Started};
+use countersign::telemetry::Metrics;
 use countersign_protocol::{
     ClientId, Content, KeyVersion, Offset, PrivateKey, Signature, Timestamp, sign,
 };
@@ -229,11 +230,16 @@ impl World {
 
 /// The value of a metric line, 0 when there is none.
 pub fn metric(running: &Running, line: &str) -> f64 {
-    let text = running.metrics.render().unwrap();
+    shown(&running.metrics, line).unwrap_or(0.0)
+}
+
+/// The value of a metric line, if there is one.
+pub fn shown(metrics: &Metrics, line: &str) -> Option<f64> {
+    let text = metrics.render().unwrap();
     let found = text
         .lines()
         .find_map(|found| found.strip_prefix(&format!("{line} ")));
-    found.map_or(0.0, |value| value.parse().unwrap())
+    found.map(|value| value.parse().unwrap())
 }
 
 /// How many answers of a direction the sidecar gave itself that say this of the delivery.
