@@ -42,7 +42,7 @@ pub struct Injector {
     #[arg(long, value_name = "ADDRESS", default_value = ":8443", value_parser = place)]
     listen: Place,
     /// Where probes and Prometheus are answered.
-    #[arg(long, value_name = "ADDRESS", default_value = ":15090", value_parser = place)]
+    #[arg(long, value_name = "ADDRESS", default_value = ":18449", value_parser = place)]
     admin_listen: Place,
     /// A folder with tls.crt and tls.key, which are followed.
     #[arg(

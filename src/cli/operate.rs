@@ -71,7 +71,7 @@ impl Shutdown {
     }
 }
 
-/// An admin port, also written as where it listens: who listens at `:15090` or `localhost:15090` is at 127.0.0.1, too.
+/// An admin port, also written as where it listens: who listens at `:18449` or `localhost:18449` is at 127.0.0.1, too.
 pub(super) fn admin_port(text: &str) -> Result<SocketAddr, String> {
     Ok(match config::values::place(text)? {
         Place::At(address) => address,

@@ -48,7 +48,7 @@ enum Action {
 #[derive(Args, Debug)]
 struct Flags {
     /// The sidecar's port on 127.0.0.1 and `::1`.
-    #[arg(long, value_name = "PORT", default_value = "15001", value_parser = port)]
+    #[arg(long, value_name = "PORT", default_value = "18441", value_parser = port)]
     to_port: NonZeroU16,
     /// A user whose connections go out untouched; the one the sidecar runs as must be exempt.
     #[arg(long, value_name = "UID", value_parser = id)]

@@ -65,15 +65,15 @@ pub struct Source {
 #[derive(Args, Debug, Default)]
 #[command(next_help_heading = "Where it stands, with or without a file")]
 struct Place {
-    /// Where egress listens, if there is egress; may be repeated; localhost:15001 is 127.0.0.1 and `::1`
-    /// [default without a file: 127.0.0.1:15001]
+    /// Where egress listens, if there is egress; may be repeated; localhost:18441 is 127.0.0.1 and `::1`
+    /// [default without a file: 127.0.0.1:18441]
     #[arg(long, value_name = "ADDRESS", value_parser = values::place)]
     egress_listen: Vec<listener::Place>,
-    /// Where ingress listens, if there is ingress; may be repeated; :15002 is every address
-    /// [default without a file: 127.0.0.1:15002]
+    /// Where ingress listens, if there is ingress; may be repeated; :18442 is every address
+    /// [default without a file: 127.0.0.1:18442]
     #[arg(long, value_name = "ADDRESS", value_parser = values::place)]
     ingress_listen: Vec<listener::Place>,
-    /// Where operators are answered; :15090 is every address [default without a file: 127.0.0.1:15090]
+    /// Where operators are answered; :18449 is every address [default without a file: 127.0.0.1:18449]
     #[arg(long, value_name = "ADDRESS", value_parser = values::place)]
     admin_listen: Option<listener::Place>,
     /// Where the files are written by which apps trust the local CA.

@@ -115,7 +115,7 @@ impl Sandbox {
             address.port()
         ));
         say("and send it what your app would send:\n");
-        say(curl("127.0.0.1:15001", None));
+        say(curl("127.0.0.1:18441", None));
     }
 }
 

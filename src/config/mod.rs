@@ -95,11 +95,11 @@ impl Default for Limits {
 }
 
 /// Where the admin port is unless the configuration says otherwise.
-pub const ADMIN: &str = "127.0.0.1:15090";
+pub const ADMIN: &str = "127.0.0.1:18449";
 /// Where egress listens unless the configuration says otherwise.
-pub const EGRESS: &str = "127.0.0.1:15001";
+pub const EGRESS: &str = "127.0.0.1:18441";
 /// Where ingress listens that no file asked for.
-pub const INGRESS: &str = "127.0.0.1:15002";
+pub const INGRESS: &str = "127.0.0.1:18442";
 
 /// How often files are looked at unless the configuration says otherwise.
 pub const RELOAD_INTERVAL: Duration = Duration::from_secs(5);

@@ -91,7 +91,7 @@ pub fn port(text: &str) -> Result<u16, String> {
         .ok_or_else(|| format!("\"{text}\" is no port from 1 to 65535"))
 }
 
-/// `127.0.0.1:15001`, `[::1]:15001`, `:15001` for every address, `localhost:15001` for both of loopback; port 0 lets the
+/// `127.0.0.1:18441`, `[::1]:18441`, `:18441` for every address, `localhost:18441` for both of loopback; port 0 lets the
 /// system choose.
 pub fn place(text: &str) -> Result<Place, String> {
     text.parse().map_err(|error| format!("\"{text}\" {error}"))

@@ -268,7 +268,7 @@ mod tests {
 
     use super::*;
 
-    const LOCAL: &str = "127.0.0.1:15001";
+    const LOCAL: &str = "127.0.0.1:18441";
 
     fn routes() -> Routes {
         let route = Route {
@@ -312,15 +312,15 @@ mod tests {
     fn places_requests_by_authority_host_or_the_default_host() {
         let sea = "signed https://open-sea-global.alipayplus.com:443";
         for (uri, host, expected) in [
-            ("/pay", "127.0.0.1:15001", sea),
-            ("/pay", "localhost:15001", sea),
-            ("/pay", "countersign:15001", sea),
-            ("/pay", "open-na.alipayplus.com:15001", "host_not_allowed"),
-            ("http://127.0.0.1:15001/pay", "x", sea),
+            ("/pay", "127.0.0.1:18441", sea),
+            ("/pay", "localhost:18441", sea),
+            ("/pay", "countersign:18441", sea),
+            ("/pay", "open-na.alipayplus.com:18441", "host_not_allowed"),
+            ("http://127.0.0.1:18441/pay", "x", sea),
             (
-                "http://countersign:15001/pay",
+                "http://countersign:18441/pay",
                 "x",
-                "forward http://countersign:15001",
+                "forward http://countersign:18441",
             ),
             ("http://Open-SEA-Global.AlipayPlus.com./pay", "x", sea),
             ("http://open-sea-global.alipayplus.com:80/pay", "x", sea),

@@ -92,11 +92,11 @@ annotations! {
         "CA certificates trusted besides the usual ones; without `config`";
     App "app", "URL or port", None, |text| values::app(text).map(drop),
         "the app, for calls from Alipay+, which turns ingress on; without `config`";
-    EgressPort "egress-port", "port from 1024", Some("15001"), |text| values::own_port(text).map(drop),
+    EgressPort "egress-port", "port from 1024", Some("18441"), |text| values::own_port(text).map(drop),
         "where the app finds the sidecar, on loopback";
-    IngressPort "ingress-port", "port from 1024", Some("15002"), |text| values::own_port(text).map(drop),
+    IngressPort "ingress-port", "port from 1024", Some("18442"), |text| values::own_port(text).map(drop),
         "where calls from Alipay+ arrive";
-    AdminPort "admin-port", "port from 1024", Some("15090"), |text| values::own_port(text).map(drop),
+    AdminPort "admin-port", "port from 1024", Some("18449"), |text| values::own_port(text).map(drop),
         "where probes and Prometheus ask";
     Containers "containers", "names of containers", None, |text| values::containers(text).map(drop),
         "the containers that get the variables; without it all of the app's, but no init container";

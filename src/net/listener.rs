@@ -1,6 +1,6 @@
 //! Opens listening sockets and says clearly when that cannot be done.
 //!
-//! A place such as `:15090` leaves open which version of IP there is: one socket takes both, and where the
+//! A place such as `:18449` leaves open which version of IP there is: one socket takes both, and where the
 //! kernel has no IPv6 it takes IPv4. Refuses to do so for an address that is spelled out. Called by the rooms
 //! that serve.
 
@@ -21,16 +21,16 @@ const BACKLOG: u32 = 1024;
 pub enum Place {
     /// At this address.
     At(SocketAddr),
-    /// At every address of this machine, of IPv4 and of IPv6: `:15090`.
+    /// At every address of this machine, of IPv4 and of IPv6: `:18449`.
     Everywhere(u16),
-    /// At both addresses of loopback, as far as there are both: `localhost:15001`.
+    /// At both addresses of loopback, as far as there are both: `localhost:18441`.
     Loopback(u16),
 }
 
 /// A text that names no place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "is no IP address with a port; write it like 127.0.0.1:15001, or :15001 for every address, or localhost:15001 for \
+    "is no IP address with a port; write it like 127.0.0.1:18441, or :18441 for every address, or localhost:18441 for \
      127.0.0.1 and [::1]"
 )]
 pub struct NoPlace;

@@ -114,8 +114,8 @@ mod tests {
 -A COUNTERSIGN -m owner --gid-owner 1338 -j RETURN
 -A COUNTERSIGN -p tcp --dport 22 -j RETURN
 -A COUNTERSIGN -d fd00::/8 -j RETURN
--A COUNTERSIGN -p tcp --syn --dport 443 -m owner --uid-owner 1000 -j REDIRECT --to-ports 15001
--A COUNTERSIGN -p tcp --syn --dport 80 -m owner --uid-owner 1000 -j REDIRECT --to-ports 15001
+-A COUNTERSIGN -p tcp --syn --dport 443 -m owner --uid-owner 1000 -j REDIRECT --to-ports 18441
+-A COUNTERSIGN -p tcp --syn --dport 80 -m owner --uid-owner 1000 -j REDIRECT --to-ports 18441
 -A OUTPUT -p tcp -j COUNTERSIGN
 COMMIT
 ";

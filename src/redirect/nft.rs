@@ -95,8 +95,8 @@ table ip countersign {
 \t\tmeta skgid 1338 return
 \t\ttcp dport 22 return
 \t\tip daddr 10.0.0.0/8 return
-\t\tmeta skuid 1000 tcp dport 443 tcp flags & (fin | syn | rst | ack) == syn redirect to :15001
-\t\tmeta skuid 1000 tcp dport 80 tcp flags & (fin | syn | rst | ack) == syn redirect to :15001
+\t\tmeta skuid 1000 tcp dport 443 tcp flags & (fin | syn | rst | ack) == syn redirect to :18441
+\t\tmeta skuid 1000 tcp dport 80 tcp flags & (fin | syn | rst | ack) == syn redirect to :18441
 \t}
 }
 ";

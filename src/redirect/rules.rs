@@ -179,7 +179,7 @@ pub(super) mod testing {
             exempt_networks: vec!["10.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()],
             ipv6: true,
         };
-        Rules::new(number(15001), wanted).unwrap()
+        Rules::new(number(18441), wanted).unwrap()
     }
 }
 

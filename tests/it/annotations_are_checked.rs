@@ -53,8 +53,8 @@ pub(crate) const BAD: &[(&str, &str, &str)] = &[
     ),
     (
         "egress-port",
-        "+15001",
-        "\"+15001\" is no port from 1 to 65535",
+        "+18441",
+        "\"+18441\" is no port from 1 to 65535",
     ),
     (
         "no-proxy",
@@ -172,10 +172,10 @@ fn every_bad_value_is_refused_by_name_with_what_would_be_right() {
     );
     // Text where Kubernetes wants text.
     let mut number = pod(&[], &json!({}));
-    number["metadata"]["annotations"]["countersign.dev/egress-port"] = json!(15001);
+    number["metadata"]["annotations"]["countersign.dev/egress-port"] = json!(18441);
     assert_eq!(
         refused(&number),
-        ["annotation countersign.dev/egress-port: 15001 is no text; put it between quotes"]
+        ["annotation countersign.dev/egress-port: 18441 is no text; put it between quotes"]
     );
 }
 
@@ -252,10 +252,10 @@ fn wishes_that_contradict_each_other_are_refused() {
             ],
         ),
         (
-            &[("egress-port", "15090"), ("ingress-port", "15090")],
+            &[("egress-port", "18449"), ("ingress-port", "18449")],
             &[
-                "ingress-port: 15090 is another port of the sidecar already",
-                "admin-port: 15090 is another port of the sidecar already",
+                "ingress-port: 18449 is another port of the sidecar already",
+                "admin-port: 18449 is another port of the sidecar already",
             ],
         ),
         (

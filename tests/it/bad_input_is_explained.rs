@@ -94,7 +94,7 @@ fn every_mistake_has_its_line_with_file_key_and_what_would_be_right() {
             "no address",
             "127.0.0.1:0\n  routes",
             "localhost\n  routes",
-            "127.0.0.1:15001",
+            "127.0.0.1:18441",
         ),
         (
             "upstream path",
@@ -289,7 +289,7 @@ fn check_shows_clients_routes_and_fingerprints_and_no_secret() {
     assert!(!shown.contains(&secret[100..140]), "{shown}");
 }
 
-const INGRESS: &str = "ingress:\n  listen: 127.0.0.1:15002\n  routes:\n    - path_prefix: /alipayplus\n      \
+const INGRESS: &str = "ingress:\n  listen: 127.0.0.1:18442\n  routes:\n    - path_prefix: /alipayplus\n      \
                        app: http://127.0.0.1:8080\n      max_skew: 5m\n      prefix_rewrite: /";
 
 #[test]
@@ -310,7 +310,7 @@ fn mistakes_in_the_section_ingress_have_their_line() {
     let good = std::fs::read_to_string(files.config("https://localhost:1", "", INGRESS)).unwrap();
     for (from, to, expected) in [
         (
-            "  listen: 127.0.0.1:15002\n",
+            "  listen: 127.0.0.1:18442\n",
             "",
             "ingress: the key \"listen\" is missing",
         ),
@@ -346,13 +346,13 @@ fn mistakes_in_the_section_ingress_have_their_line() {
         ),
         ("max_skew: 5m", "skew: 5m", "unknown key \"skew\""),
         (
-            "listen: 127.0.0.1:15002",
-            "listen: 127.0.0.1:15002\n  tls: { certificate_file: absent.pem }",
+            "listen: 127.0.0.1:18442",
+            "listen: 127.0.0.1:18442\n  tls: { certificate_file: absent.pem }",
             "ingress.tls: the key \"key_file\" is missing",
         ),
         (
-            "listen: 127.0.0.1:15002",
-            "listen: 127.0.0.1:15002\n  tls: { certificate_file: absent.pem, key_file: absent.pem }",
+            "listen: 127.0.0.1:18442",
+            "listen: 127.0.0.1:18442\n  tls: { certificate_file: absent.pem, key_file: absent.pem }",
             "ingress.tls.certificate_file: ",
         ),
         (
@@ -361,9 +361,9 @@ fn mistakes_in_the_section_ingress_have_their_line() {
             "/alipayplus/ is in two routes",
         ),
         (
-            "listen: 127.0.0.1:15002",
-            "listen: [127.0.0.1:15002, 127.0.0.1:15002]",
-            "127.0.0.1:15002 is given twice",
+            "listen: 127.0.0.1:18442",
+            "listen: [127.0.0.1:18442, 127.0.0.1:18442]",
+            "127.0.0.1:18442 is given twice",
         ),
     ] {
         assert!(good.contains(from), "{from}");

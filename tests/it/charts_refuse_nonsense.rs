@@ -133,7 +133,7 @@ const NONSENSE: &[(&str, &str)] = &[
         "injector.defaults.containers",
     ),
     (
-        "injector: {defaults: {ingress-port: 15090}}",
+        "injector: {defaults: {ingress-port: 18449}}",
         "injector.defaults.admin-port",
     ),
     (
@@ -196,7 +196,7 @@ const NONSENSE: &[(&str, &str)] = &[
     ),
     (
         "gateway: {enabled: true, keysSecret: keys, configMap: map, networkPolicy: {clients: [{podSelector: {}}]}, \
-         ingress: {enabled: true, port: 15001}}",
+         ingress: {enabled: true, port: 18441}}",
         "gateway.ingress.port",
     ),
     (
@@ -206,7 +206,7 @@ const NONSENSE: &[(&str, &str)] = &[
     ),
     ("gateway: {egress: {port: 443}}", "gateway.egress.port"),
     (
-        "gateway: {ingress: {port: \"15002\"}}",
+        "gateway: {ingress: {port: \"18442\"}}",
         "gateway.ingress.port",
     ),
     (

@@ -323,7 +323,7 @@ fn the_notes_tell_what_to_do_next() {
         (
             "gateway",
             &[
-                "http://countersign-gateway.countersign.svc:15001",
+                "http://countersign-gateway.countersign.svc:18441",
                 "Secret countersign",
                 "NetworkPolicies",
             ],

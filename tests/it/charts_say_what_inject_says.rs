@@ -101,7 +101,7 @@ fn rows() -> Vec<Settings> {
         &[("cpu-request", "1.5"), ("cpu-limit", "1400m")],
         &[("run-as-user", "2147483648")],
         &[("egress-port", "65536")],
-        &[("egress-port", "15090"), ("ingress-port", "15090")],
+        &[("egress-port", "18449"), ("ingress-port", "18449")],
         &[("keys", "")],
         &[("client-id", "")],
         &[("keys", ""), ("client-id", "")],
@@ -208,7 +208,7 @@ fn good() -> Vec<Settings> {
             ("run-as-user", "2147483647"),
             ("image", "images.example:5000/a@sha256:0"),
         ],
-        &[("egress-port", "15090"), ("admin-port", "15001")],
+        &[("egress-port", "18449"), ("admin-port", "18441")],
     ];
     rows.iter().map(|settings| row(settings)).collect()
 }

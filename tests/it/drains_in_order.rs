@@ -100,7 +100,7 @@ async fn the_admin_port_is_found_as_it_is_written_where_it_listens() {
             assert_eq!(done.status.code(), Some(0), "{command} {admin}");
         }
     }
-    let wrong = countersign(&["wait", "--admin", "sidecar:15090"]);
+    let wrong = countersign(&["wait", "--admin", "sidecar:18449"]);
     assert_eq!(wrong.status.code(), Some(64));
     let error = String::from_utf8(wrong.stderr).unwrap();
     assert!(error.contains("write it like 127.0.0.1:"), "{error}");

@@ -109,7 +109,7 @@ fn the_rules_of_redirect_are_accepted_and_spare_the_sidecar() {
         arguments[1] = "print";
         let script = accepted(&arguments);
         assert!(
-            script.contains("4343") && script.contains("15001"),
+            script.contains("4343") && script.contains("18441"),
             "{script}"
         );
     }

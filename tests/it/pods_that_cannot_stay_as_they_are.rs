@@ -57,13 +57,13 @@ fn what_is_in_the_way_in_a_pod_is_named() {
         ),
         (
             &[],
-            container(&json!({ "ports": [{ "containerPort": 15001 }] })),
-            "container \"app\" has port 15001, and the sidecar needs it",
+            container(&json!({ "ports": [{ "containerPort": 18441 }] })),
+            "container \"app\" has port 18441, and the sidecar needs it",
         ),
         (
             &[("app", "8080")],
-            container(&json!({ "ports": [{ "containerPort": 15002 }] })),
-            "has port 15002",
+            container(&json!({ "ports": [{ "containerPort": 18442 }] })),
+            "has port 18442",
         ),
         (
             &aliases,
@@ -200,11 +200,11 @@ fn what_is_in_the_way_in_a_pod_is_named() {
     for (annotations, spec) in [
         (
             &[] as &[_],
-            container(&json!({ "ports": [{ "containerPort": 15002 }, { "containerPort": 443 }] })),
+            container(&json!({ "ports": [{ "containerPort": 18442 }, { "containerPort": 443 }] })),
         ),
         (
             &[],
-            container(&json!({ "ports": [{ "containerPort": 15001, "protocol": "UDP" }] })),
+            container(&json!({ "ports": [{ "containerPort": 18441, "protocol": "UDP" }] })),
         ),
         (
             &[],

@@ -211,7 +211,7 @@ fn a_kernel_without_ipv6_is_told_and_gets_the_rules_for_ipv4() {
         assert_eq!(
             succeed(command.args(["-m", "sh", "-c", &script])),
             format!(
-                "outbound TCP now goes to port 15001 ({tool}, IPv4)\n\
+                "outbound TCP now goes to port 18441 ({tool}, IPv4)\n\
                  IPv6 is not redirected: this kernel has none\n"
             )
         );
@@ -265,7 +265,7 @@ fn when_ipv6_fails_everything_is_as_before() {
         assert_eq!(
             said(&apply(tool), 0, ""),
             format!(
-                "outbound TCP now goes to port 15001 ({tool}, IPv4)\n\
+                "outbound TCP now goes to port 18441 ({tool}, IPv4)\n\
                  IPv6 is not redirected: this kernel has no NAT for it: {list}: Table does not \
                  exist (do you need to insmod?)\n"
             )
@@ -312,7 +312,7 @@ fn without_a_tool_that_works_the_packages_are_named() {
     let fallen_back = said(&apply("auto", ""), 0, "");
     assert_eq!(
         fallen_back,
-        "outbound TCP now goes to port 15001 (iptables, IPv4 and IPv6)\n\
+        "outbound TCP now goes to port 18441 (iptables, IPv4 and IPv6)\n\
          whether nft has made such rules is unknown: nft: no netlink here\n"
     );
 }

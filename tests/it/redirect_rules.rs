@@ -33,7 +33,7 @@ fn a_connection_arrives_at_the_sidecar_with_its_destination() {
     for tool in TOOLS {
         assert_eq!(
             world.done(&format!("apply --exempt-uid {SIDECAR} --tool {tool}")),
-            format!("outbound TCP now goes to port 15001 ({tool}, IPv4 and IPv6)\n")
+            format!("outbound TCP now goes to port 18441 ({tool}, IPv4 and IPv6)\n")
         );
         for to in [FAR, FAR6] {
             for port in [443, 8443] {

@@ -10,7 +10,7 @@ use crate::support::town::{GATEWAY, GATEWAY6, SIDECAR, Town};
 use crate::support::world::{PAY, payment};
 
 const SEA: &str = "open-sea-global.alipayplus.com";
-const BOTH: &str = "\"localhost:15001\"";
+const BOTH: &str = "\"localhost:18441\"";
 
 /// A town whose apps are redirected, and whose resolver knows the gateway's real address.
 fn redirected(label: &str) -> Town {

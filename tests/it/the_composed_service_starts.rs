@@ -46,9 +46,9 @@ fn its_command_is_one_the_sidecar_takes() {
     let output = countersign(&[&["check"], &flags[..]].concat());
     let shown = String::from_utf8(output.stdout).unwrap();
     for line in [
-        "egress: listens on 127.0.0.1:15001\n",
-        "ingress: listens on :15002\n",
-        "admin: listens on 127.0.0.1:15090\n",
+        "egress: listens on 127.0.0.1:18441\n",
+        "ingress: listens on :18442\n",
+        "admin: listens on 127.0.0.1:18449\n",
         "trust it is in /trust\n",
         CLIENT_ID,
     ] {

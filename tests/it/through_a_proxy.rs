@@ -165,8 +165,8 @@ async fn a_proxy_that_is_not_there_is_named() {
 
 #[tokio::test]
 async fn a_proxy_that_is_the_sidecar_itself_is_a_loop() {
-    let way = through("127.0.0.1:15001".parse().unwrap());
-    way.own.set(vec!["0.0.0.0:15001".parse().unwrap()]);
+    let way = through("127.0.0.1:18441".parse().unwrap());
+    way.own.set(vec!["0.0.0.0:18441".parse().unwrap()]);
     let fault = way.dial("a.example:443").await.unwrap_err();
     assert_eq!(fault.code(), Code::LoopDetected);
 }

@@ -154,9 +154,9 @@ fn addresses_that_exclude_each_other_are_refused_whoever_named_them() {
     ]));
     let own = without_file(&files);
     let own: Vec<_> = own.iter().map(String::as_str).collect();
-    let line = complaints(&[&own[..], &["--egress-listen=127.0.0.1:15090"]].concat());
+    let line = complaints(&[&own[..], &["--egress-listen=127.0.0.1:18449"]].concat());
     assert!(
-        line.contains("arguments: egress and admin both listen on 127.0.0.1:15090"),
+        line.contains("arguments: egress and admin both listen on 127.0.0.1:18449"),
         "{line}"
     );
 }
@@ -168,8 +168,8 @@ fn what_is_no_address_and_no_app_has_its_line() {
     let own: Vec<_> = own.iter().map(String::as_str).collect();
     for (flag, expected) in [
         (
-            "--egress-listen=15001",
-            "\"15001\" is no IP address with a port",
+            "--egress-listen=18441",
+            "\"18441\" is no IP address with a port",
         ),
         (
             "--ingress-listen=sidecar:1",
@@ -204,7 +204,7 @@ async fn without_a_file_an_app_turns_ingress_on() {
     let own: Vec<_> = own.iter().map(String::as_str).collect();
     let shown = shown(&[&own[..], &["--app=8080"]].concat());
     for line in [
-        "ingress: listens on 127.0.0.1:15002\n",
+        "ingress: listens on 127.0.0.1:18442\n",
         "ingress route /: any host / to http://127.0.0.1:8080, answers signed as the client the \
          caller names, verify enforce, replay report\n",
     ] {

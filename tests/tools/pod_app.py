@@ -37,7 +37,7 @@ def pay(name):
 
 def surroundings():
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with direct.open("http://127.0.0.1:15090/readyz", timeout=20) as answer:
+    with direct.open("http://127.0.0.1:18449/readyz", timeout=20) as answer:
         ready = answer.status
     seen = []
     for _, folders, files in os.walk("/etc/countersign"):

@@ -23,7 +23,7 @@ with is for `countersign inject` and the injector to refuse.
       "private-key" "partner.pem" "alipay-public-key" "alipayplus.pub.pem" "key-version" "1"
       "way-in" "env" "redirect-ports" "443,80"
       "hosts" "open-na.alipayplus.com,open-na-global.alipayplus.com,open-sea.alipayplus.com,open-sea-global.alipayplus.com"
-      "egress-port" "15001" "ingress-port" "15002" "admin-port" "15090"
+      "egress-port" "18441" "ingress-port" "18442" "admin-port" "18449"
       "trust" "enabled" "sidecar" "native"
       "image" "countersign:0.1.0" "redirect-image" "countersign:0.1.0-redirect" "image-pull-policy" "IfNotPresent"
       "cpu-request" "50m" "cpu-limit" "none" "memory-request" "32Mi" "memory-limit" "512Mi"

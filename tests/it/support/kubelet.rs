@@ -129,7 +129,7 @@ impl Kubelet {
         let sidecar = sidecars.iter().find(|c| c["name"] == "countersign");
         let probe = &sidecar.expect("a native sidecar")["startupProbe"]["httpGet"];
         assert_eq!(probe["port"], "countersign-adm");
-        let url = format!("http://127.0.0.1:15090{}", probe["path"].as_str().unwrap());
+        let url = format!("http://127.0.0.1:18449{}", probe["path"].as_str().unwrap());
         let start = Instant::now();
         while !self.inside(&["curl", "-sf", &url]).status.success() {
             let log = || self.log("countersign");

@@ -73,7 +73,7 @@ impl World {
         let network = Namespace::new(label);
         let outside = "0.0.0.0 443 :: 443 0.0.0.0 8443 :: 8443";
         let own = "127.0.0.1 443 ::1 443 192.0.2.2 443 2001:db8::2 443";
-        let sidecar = "127.0.0.1 15001 ::1 15001";
+        let sidecar = "127.0.0.1 18441 ::1 18441";
         Self {
             _servers: [
                 Server::start(network.outside(PYTHON), "outside", outside),
