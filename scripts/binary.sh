@@ -25,10 +25,6 @@ flags=(
     "--remap-path-prefix=$PWD=/countersign"
 )
 export RUSTFLAGS="${flags[*]}"
-# No panic passes through OpenSSL, its callbacks catch them: it needs no tables to be unwound by.
-export "CFLAGS_${triple//-/_}=-fno-asynchronous-unwind-tables -fno-unwind-tables"
-# OpenSSL writes down when it was built: never, so that a build begun earlier can be gone on with.
-export SOURCE_DATE_EPOCH=0
 
-cargo build --release --locked "${features[@]}" --target "$triple" >&2
-echo "${CARGO_TARGET_DIR:-target}/$triple/release/countersign"
+cargo build --profile dist --locked "${features[@]}" --target "$triple" >&2
+echo "${CARGO_TARGET_DIR:-target}/$triple/dist/countersign"

@@ -12,11 +12,6 @@ shift || true
 flags='--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4
   -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table
   -Cllvm-args=-sanitizer-coverage-trace-compares'
-# OpenSSL is compiled once, by the product's own build, if there was one.
-library=$(ls -t target/debug/build/openssl-sys-*/out/openssl-build/install/lib/libssl.a 2>/dev/null | head -1 || true)
-if [ -n "$library" ]; then
-    export OPENSSL_NO_VENDOR=1 OPENSSL_STATIC=1 OPENSSL_DIR=$PWD/${library%/lib/libssl.a}
-fi
 triple=$(rustc -vV | sed -n 's/^host: //p')
 RUSTFLAGS=$flags cargo build --locked --quiet --manifest-path fuzz/Cargo.toml \
     --target-dir fuzz/target --target "$triple"

@@ -23,7 +23,7 @@ FLAVOURS = {"static": ["--no-default-features"], "dynamic": []}
 TRIPLE = f"{platform.machine()}-unknown-linux-gnu"
 # cargo-cyclonedx writes it beside Cargo.toml and nowhere else.
 MADE = ROOT / "countersign_bin.cdx.json"
-# `300.6.1+3.6.3` is version 300.6.1 of the crate with OpenSSL 3.6.3.
+# `400.0.2+4.0.3` is version 400.0.2 of the crate with OpenSSL 4.0.3.
 CRATE = re.compile(r'name = "openssl-src"\nversion = "(?:[^"+]*)\+([0-9.]+)"')
 
 
