@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Fuzzes what reads bytes of strangers, each target for some seconds: fuzz.sh [SECONDS] [TARGET...]
+# Fuzzes the parsers of untrusted bytes, each target for some seconds: fuzz.sh [SECONDS] [TARGET...]
 # With SEED set it begins at the same place each time, and does not learn: so a commit gets one verdict.
 # Stable Rust and a C++ compiler do; what cargo-fuzz would set is set here. What is found is left in
 # fuzz/artifacts and ends with exit code 1.
@@ -18,10 +18,9 @@ RUSTFLAGS=$flags cargo build --locked --quiet --manifest-path fuzz/Cargo.toml \
 cd fuzz
 built=target/$triple/debug
 if [ $# -eq 0 ]; then
-    for target in fuzz_targets/*.rs; do
-        name=$(basename "$target" .rs)
-        [ -x "$built/$name" ] && set -- "$@" "$name"
-    done
+    # Each target has a corpus of its own name; one that is missing in TARGETS fails when it starts.
+    mapfile -t all < <(cd corpus && printf '%s\n' *)
+    set -- "${all[@]}"
 fi
 
 # What it learns stays out of the committed corpus: `-merge=1` takes it over by hand.
@@ -32,7 +31,7 @@ fuzz() {
         rm -rf "$learnt"
     fi
     mkdir -p "artifacts/$1" "$learnt"
-    if "$built/$1" -max_total_time="$seconds" -seed="$seed" -max_len=8192 -timeout=10 \
+    if FUZZ_TARGET=$1 "$built/all" -max_total_time="$seconds" -seed="$seed" -max_len=8192 -timeout=10 \
         -rss_limit_mb=1024 -artifact_prefix="artifacts/$1/" "$learnt" "corpus/$1" \
         >"target/$1.log" 2>&1; then
         echo "fuzz $1: $(tail -1 "target/$1.log")"

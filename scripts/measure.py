@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measures what docs/PERFORMANCE.md says: start, memory, and the sidecar's own time against RSA's.
 
-    cargo build --release && scripts/measure.py [path of the binary]
+    cargo build --profile dist && scripts/measure.py [path of the binary]
 
 Loopback only, 21 starts and 2,000 payments, throw-away keys in a temporary folder.
 """
@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 
-BINARY = sys.argv[1] if len(sys.argv) > 1 else "target/release/countersign"
+BINARY = sys.argv[1] if len(sys.argv) > 1 else "target/dist/countersign"
 CLIENT = "SANDBOX_5X00000000000000"
 GATEWAY, EGRESS, ADMIN = 19777, 25011, 25091
 STARTS, PAYMENTS = 21, 2000

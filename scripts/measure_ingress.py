@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measures what docs/PERFORMANCE.md says of ingress: its own time, and a flood of forged requests.
 
-    cargo build --release && scripts/measure_ingress.py [path of the binary]
+    cargo build --profile dist && scripts/measure_ingress.py [path of the binary]
 
 Loopback only: 2,000 authentic requests one after another, then 10,000 forged ones on 20 connections
 beside authentic ones. Throw-away keys in a temporary folder; needs the openssl command. Half a minute.

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measures what docs/PERFORMANCE.md says of tunnels, idle connections and TLS with apps.
 
-    cargo build --release && scripts/measure_tunnels.py [path of the binary [throughput|memory|tls ...]]
+    cargo build --profile dist && scripts/measure_tunnels.py [path of the binary [throughput|memory|tls ...]]
 
 Loopback only, throw-away keys in a temporary folder. Needs socat and haproxy (Debian packages) as the
 relays to compare with. Moves 2 GiB through every relay, each way, ROUNDS times; opens 1,000

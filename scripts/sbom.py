@@ -1,51 +1,80 @@
 #!/usr/bin/env python3
-"""Writes what is in the binary of an image, as CycloneDX 1.5: sbom.py static|dynamic FILE
+"""Writes what is in a binary as CycloneDX 1.5 in JSON: sbom.py static|dynamic FILE
 
-The crates are cargo-cyclonedx's work (.testbed/bin, `make deps`): those that are linked or that write code
-when it is compiled, with versions, licences and hashes from Cargo.lock. Added here: OpenSSL, which is compiled
-from the source in the crate openssl-src and which a crate's version hides. Removed: everything that
-differs from one machine or moment to the next, so that the same Cargo.lock gives the same file. What is not
-in it: glibc of the build machine, which the static binary holds a part of, and Debian's packages in the
-other images. Not kept in the repository; `make sbom` and scripts/release.sh run it.
+Lists the crates that are linked into the binary, or that generate code for it, as cargo resolves them for this target and
+the features of the flavour, with licences from their manifests and checksums from Cargo.lock. OpenSSL is added as a
+component of its own: it is compiled from source, and the version of a crate hides its own. Build scripts and test dependencies
+are not in the binary and are not listed; neither are glibc's parts in the static one. The same sources give the same
+bytes. Standard library only.
 """
 
 import json
-import os
 import pathlib
 import platform
 import re
 import subprocess
 import sys
+import tomllib
+import urllib.parse
 import uuid
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 FLAVOURS = {"static": ["--no-default-features"], "dynamic": []}
 TRIPLE = f"{platform.machine()}-unknown-linux-gnu"
-# cargo-cyclonedx writes it beside Cargo.toml and nowhere else.
-MADE = ROOT / "countersign_bin.cdx.json"
-# `400.0.2+4.0.3` is version 400.0.2 of the crate with OpenSSL 4.0.3.
-CRATE = re.compile(r'name = "openssl-src"\nversion = "(?:[^"+]*)\+([0-9.]+)"')
+BINARY = "countersign"
 
 
-def crates(flavour):
-    line = [".testbed/bin/cargo-cyclonedx", "cyclonedx", "-q", "--format", "json", "--spec-version", "1.5"]
-    line += ["--target", TRIPLE, "--no-build-deps", "--describe", "binaries", *FLAVOURS[flavour]]
-    # Set to any time: it would write the present one.
-    environment = {**os.environ, "SOURCE_DATE_EPOCH": os.environ.get("SOURCE_DATE_EPOCH", "0")}
-    try:
-        subprocess.run(line, cwd=ROOT, env=environment, check=True)
-        return json.loads(MADE.read_text())
-    except FileNotFoundError:
-        sys.exit("sbom.py: no .testbed/bin/cargo-cyclonedx here, run make deps")
-    finally:
-        MADE.unlink(missing_ok=True)
+def cargo(*arguments):
+    line = ["cargo", *arguments, "--locked"]
+    return subprocess.run(line, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
-def openssl():
-    found = CRATE.search((ROOT / "Cargo.lock").read_text())
-    if not found:
-        sys.exit("sbom.py: Cargo.lock names no openssl-src with the version of OpenSSL in its own")
-    version = found[1]
+def linked(flavour):
+    """Name and version of each crate in the binary, which `cargo metadata` alone does not separate from test dependencies."""
+    tree = cargo("tree", "-p", BINARY, "--edges", "normal", "--target", TRIPLE, "--prefix", "none", "--format", "{p}", *flavour)
+    found = set()
+    for line in tree.splitlines():
+        name, version = line.split()[:2]
+        found.add((name, version.removeprefix("v")))
+    return found
+
+
+def checksums():
+    packages = tomllib.loads((ROOT / "Cargo.lock").read_text())["package"]
+    return {(package["name"], package["version"]): package.get("checksum") for package in packages}
+
+
+def reference(package):
+    return f"pkg:cargo/{package['name']}@{urllib.parse.quote(package['version'])}"
+
+
+def component(package, checksum):
+    part = {
+        "type": "library",
+        "bom-ref": reference(package),
+        "name": package["name"],
+        "version": package["version"],
+        "scope": "required",
+        "purl": reference(package),
+    }
+    if package["description"]:
+        part["description"] = " ".join(package["description"].split())
+    if checksum:
+        part["hashes"] = [{"alg": "SHA-256", "content": checksum}]
+    if package["license"]:
+        # Older manifests separate alternatives by a slash, which SPDX does not know.
+        part["licenses"] = [{"expression": re.sub(r"\s*/\s*", " OR ", package["license"])}]
+    if package["repository"]:
+        part["externalReferences"] = [{"type": "vcs", "url": package["repository"]}]
+    return part
+
+
+def openssl(versions):
+    """OpenSSL, whose version follows the plus sign in the one of the crate that carries its source."""
+    found = [version.split("+")[1] for name, version in versions if name == "openssl-src" and "+" in version]
+    if len(found) != 1:
+        sys.exit(f"sbom.py: Cargo.lock names {len(found)} crates with a source of OpenSSL, and must name one")
+    version = found[0]
     return {
         "type": "library",
         "bom-ref": f"openssl@{version}",
@@ -59,26 +88,47 @@ def openssl():
     }
 
 
-def add(bom, component):
-    """As what openssl-sys, the crate that links it, depends on."""
-    bom["components"].append(component)
-    (binding,) = [part["bom-ref"] for part in bom["components"] if part["name"] == "openssl-sys"]
-    for entry in bom["dependencies"]:
-        if entry["ref"] == binding:
-            entry.setdefault("dependsOn", []).append(component["bom-ref"])
-    bom["dependencies"].append({"ref": component["bom-ref"]})
+def bill(flavour):
+    features = FLAVOURS[flavour]
+    names, locked = linked(features), checksums()
+    metadata = json.loads(cargo("metadata", "--format-version", "1", "--filter-platform", TRIPLE, *features))
+    packages = {package["id"]: package for package in metadata["packages"]}
+    packages = {key: package for key, package in packages.items() if (package["name"], package["version"]) in names}
+    parts, dependencies = {}, []
+    for key, package in packages.items():
+        parts[key] = component(package, locked.get((package["name"], package["version"])))
+    library = openssl(locked)
+    for node in metadata["resolve"]["nodes"]:
+        if node["id"] not in packages:
+            continue
+        used = [
+            reference(packages[edge["pkg"]])
+            for edge in node["deps"]
+            if edge["pkg"] in packages and any(kind["kind"] is None for kind in edge["dep_kinds"])
+        ]
+        if packages[node["id"]]["name"] == "openssl-sys":
+            used.append(library["bom-ref"])
+        dependencies.append({"ref": reference(packages[node["id"]]), "dependsOn": sorted(used)})
+    dependencies.append({"ref": library["bom-ref"]})
+    binary = next(key for key, package in packages.items() if package["name"] == BINARY)
+    main_part = {**parts.pop(binary), "type": "application"}
+    components = sorted(parts.values(), key=lambda part: part["bom-ref"])
+    return {
+        "bomFormat": "CycloneDX",
+        "specVersion": "1.5",
+        "version": 1,
+        "metadata": {"component": main_part},
+        "components": [*components, library],
+        "dependencies": sorted(dependencies, key=lambda entry: entry["ref"]),
+    }
 
 
 def main():
     if len(sys.argv) != 3 or sys.argv[1] not in FLAVOURS:
-        sys.exit("sbom.py: say static or dynamic, and a file")
-    bom = crates(sys.argv[1])
-    add(bom, openssl())
-    bom.pop("serialNumber", None)
-    text = json.dumps(bom, indent=2).replace(f"path+file://{ROOT}", "path+file:///countersign")
-    # Of the content: another one whenever there is something else in it.
-    bom = json.loads(text)
-    bom["serialNumber"] = uuid.uuid5(uuid.NAMESPACE_OID, text).urn
+        sys.exit("usage: sbom.py static|dynamic FILE")
+    bom = bill(sys.argv[1])
+    # Derived from the content, so that it differs whenever the content does.
+    bom["serialNumber"] = uuid.uuid5(uuid.NAMESPACE_OID, json.dumps(bom)).urn
     pathlib.Path(sys.argv[2]).write_text(json.dumps(bom, indent=2) + "\n")
 
 

@@ -15,8 +15,6 @@ clients=$root/tests/clients
 tools=$root/tests/tools
 requirements=("$clients/requirements.txt" "$tools/requirements.txt")
 venv=$root/.testbed/venv
-cargo_deny=0.20.2
-cargo_cyclonedx=0.5.9
 
 fail() {
     echo "test-deps: $*" >&2
@@ -173,17 +171,6 @@ fill_node_folder() {
     cp "$from/package-lock.json" "$folder/installed-lock.json"
 }
 
-# The last words are what the tool says its version to.
-build_cargo_tool() {
-    local name=$1 version=$2
-    shift 2
-    [[ $("$root/.testbed/bin/$name" "$@" 2>/dev/null) =~ (^|[^0-9.])"$version"($|[^0-9.]) ]] && return
-    echo "test-deps: building $name $version, which takes some minutes" >&2
-    # One of another version, or that cargo knows nothing of, is replaced.
-    cargo install --quiet --locked --force --root "$root/.testbed" "$name@$version" >&2 ||
-        fail "$name $version could not be built"
-}
-
 # OpenSSL is built from source.
 has_build_tools() {
     command -v cc >/dev/null && command -v c++ >/dev/null && command -v make >/dev/null &&
@@ -229,6 +216,3 @@ fi
 fill_node_folder "$clients" "$root/.testbed/node"
 fill_node_folder "$tools" "$root/.testbed/tools"
 venv_is_current || build_venv
-
-build_cargo_tool cargo-deny "$cargo_deny" --version
-build_cargo_tool cargo-cyclonedx "$cargo_cyclonedx" cyclonedx --version

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::{Value, json};
@@ -69,6 +69,48 @@ impl Image {
     fn size(&self) -> u64 {
         self.files.values().sum()
     }
+}
+
+/// The program of an image, in a folder of its own.
+fn program(archive: &Path) -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let tar = |arguments: &[&str]| {
+        let mut tar = Command::new("tar");
+        succeed(tar.arg("-C").arg(folder.path()).args(arguments))
+    };
+    tar(&["-xf", archive.to_str().unwrap()]);
+    for blob in fs::read_dir(folder.path().join("blobs/sha256")).unwrap() {
+        let blob = blob.unwrap().path();
+        let list = Command::new("tar").arg("-tzf").arg(&blob).output().unwrap();
+        let list = String::from_utf8_lossy(&list.stdout).into_owned();
+        if let Some(name) = list.lines().find(|name| name.ends_with("countersign")) {
+            tar(&["-xzf", blob.to_str().unwrap(), name]);
+            let program = folder.path().join(name);
+            return (folder, program);
+        }
+    }
+    panic!("no countersign in {}", archive.display());
+}
+
+#[test]
+fn static_image_rejects_pkcs11_keys_by_name() {
+    let (folder, program) = program(&made("static.tar"));
+    let config = folder.path().join("config.yaml");
+    let text = "identities:\n  - client_id: C\n    signing_key: { pkcs11: { module: /usr/lib/token.so, token_label: t, \
+                key_label: k } }\n    verification_keys: [{ file: missing.pem }]\negress: {}\n";
+    fs::write(&config, text).unwrap();
+    let output = Command::new(program)
+        .arg("check")
+        .arg("--config")
+        .arg(&config)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(64));
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        errors.contains("/usr/lib/token.so: this build cannot load"),
+        "{errors}"
+    );
 }
 
 #[test]

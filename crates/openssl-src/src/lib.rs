@@ -5,9 +5,15 @@
 //! `.openssl/VERSION-TARGET-HASH` in the workspace, and are reused as long as the version, the options, the
 //! compiler and the checksums of the libraries are the same. A lock file lets builds that run side by side wait
 //! for one another. Algorithms and protocols that neither the product nor `rustls-openssl` uses are left out of
-//! the build.
+//! the build, libssl among them.
 //!
 //! The source is that of the `openssl-src` 400 series, or the folder named by `OPENSSL_SOURCE_DIR`.
+
+#![expect(
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    reason = "build scripts and cargo communicate by the environment and stdout"
+)]
 
 use std::env;
 use std::ffi::OsString;
@@ -27,6 +33,20 @@ const OPENSSL_DIR: &str = "/usr/local/ssl";
 /// drop, and no unwind tables, as no panic passes through OpenSSL.
 const CFLAGS: &str = "-O2 -pipe -fPIC -ffunction-sections -fdata-sections \
                       -fno-asynchronous-unwind-tables -fno-unwind-tables";
+
+const LIBRARIES: [&str; 2] = ["libcrypto.a", "libssl.a"];
+
+/// Changes whenever the steps of the build do, so that libraries built by other steps are not reused.
+const REVISION: u32 = 3;
+
+/// All of libssl that is linked: `openssl-sys` calls it before anything else. TLS is rustls, so the rest of libssl is
+/// not compiled, and code that uses it does not link.
+const LIBSSL: &str = "\
+#include <openssl/crypto.h>
+int OPENSSL_init_ssl(uint64_t options, const OPENSSL_INIT_SETTINGS *settings) {
+    return OPENSSL_init_crypto(options | OPENSSL_INIT_ADD_ALL_CIPHERS | OPENSSL_INIT_ADD_ALL_DIGESTS, settings);
+}
+";
 
 /// Options of OpenSSL's `Configure`: static libraries, without what nothing here uses.
 const OPTIONS: &[&str] = &[
@@ -145,7 +165,7 @@ impl Build {
     }
 
     fn try_build(&self) -> Result<Artifacts, String> {
-        let target = env::var("TARGET").map_err(|_| "TARGET is not set".to_owned())?;
+        let target = env::var("TARGET").map_err(|error| format!("TARGET: {error}"))?;
         let platform = platform(&target)?;
         let compiler = cc::Build::new()
             .cargo_metadata(false)
@@ -156,6 +176,7 @@ impl Build {
 
         let options = self.options(platform);
         let mut identity = DefaultHasher::new();
+        identity.write_u32(REVISION);
         for part in &options {
             identity.write(part.as_encoded_bytes());
         }
@@ -182,7 +203,6 @@ impl Build {
         copy(&source, &work)?;
         let log = folder.join("build.log");
         let step = |command: &mut Command| run(command.current_dir(&work), &log);
-        // Its own assembler files and build date are the same for everybody.
         let perl = env::var_os("PERL").unwrap_or_else(|| "perl".into());
         step(
             Command::new(perl)
@@ -194,20 +214,22 @@ impl Build {
                 .env("CFLAGS", CFLAGS),
         )?;
         let mut make = Command::new("make");
-        make.arg("build_libs").env("SOURCE_DATE_EPOCH", "0");
+        make.args(["build_generated", "libcrypto.a"])
+            .env("SOURCE_DATE_EPOCH", "0");
         // Cargo's job server decides how many compilers run.
         if let Some(flags) = env::var_os("CARGO_MAKEFLAGS") {
             make.env("MAKEFLAGS", flags);
         }
         step(&mut make)?;
-        let mut destination = OsString::from("DESTDIR=");
-        destination.push(&folder);
+        let stub = work.join("libssl.c");
+        fs::write(&stub, LIBSSL).map_err(|error| at(&stub, &error))?;
         step(
-            Command::new("make")
-                .arg("install_dev")
-                .arg(destination)
-                .env_remove("MAKEFLAGS"),
+            Command::new(compiler.path())
+                .args(CFLAGS.split_whitespace())
+                .args(["-Iinclude", "-c", "libssl.c"]),
         )?;
+        step(Command::new("ar").args(["rcs", "libssl.a", "libssl.o"]))?;
+        install(&work, &prefix)?;
         remove(&work)?;
         let found = checksums(&prefix).map_err(|error| at(&prefix, &error))?;
         fs::write(&stamp, found).map_err(|error| at(&stamp, &error))?;
@@ -278,13 +300,27 @@ fn compiler_version(compiler: &Path) -> Vec<u8> {
 /// A line for each library: its checksum and its name. It detects damage, not an attacker, who could change the
 /// binary just as well.
 fn checksums(prefix: &Path) -> io::Result<String> {
-    let mut lines = String::new();
-    for name in ["libcrypto.a", "libssl.a"] {
+    let line = |name: &&str| {
         let mut hasher = DefaultHasher::new();
         hasher.write(&fs::read(prefix.join("lib").join(name))?);
-        lines.push_str(&format!("{:016x} {name}\n", hasher.finish()));
+        Ok(format!("{:016x} {name}\n", hasher.finish()))
+    };
+    LIBRARIES.iter().map(line).collect()
+}
+
+/// Copies headers and libraries out of a finished build.
+fn install(work: &Path, prefix: &Path) -> Result<(), String> {
+    let lib = prefix.join("lib");
+    fs::create_dir_all(&lib).map_err(|error| at(&lib, &error))?;
+    copy(
+        &work.join("include/openssl"),
+        &prefix.join("include/openssl"),
+    )?;
+    for name in LIBRARIES {
+        let target = lib.join(name);
+        fs::copy(work.join(name), &target).map_err(|error| at(&target, &error))?;
     }
-    Ok(lines)
+    Ok(())
 }
 
 fn run(command: &mut Command, log: &Path) -> Result<(), String> {
@@ -297,7 +333,11 @@ fn run(command: &mut Command, log: &Path) -> Result<(), String> {
         .stdout(output)
         .stderr(errors)
         .status()
-        .map_err(|error| format!("OpenSSL's build cannot run {name}: {error}; install perl, make and a C compiler"))?;
+        .map_err(|error| {
+            format!(
+                "OpenSSL's build cannot run {name}: {error}; install perl, make and a C compiler"
+            )
+        })?;
     if status.success() {
         return Ok(());
     }

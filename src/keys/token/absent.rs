@@ -43,24 +43,3 @@ impl TokenKey {
 
 /// There is nothing to end.
 pub fn finish() {}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn says_what_is_missing() {
-        let config = Config {
-            module: "/usr/lib/token.so".into(),
-            token_label: "token".to_owned(),
-            key_label: "key".to_owned(),
-            pin_file: None,
-            sessions: 4,
-        };
-        let line = TokenKey::open(&config).unwrap_err().to_string();
-        assert!(
-            line.starts_with("/usr/lib/token.so: this build cannot load"),
-            "{line}"
-        );
-    }
-}

@@ -1,4 +1,0 @@
-//! See `countersign_fuzz::keys`.
-#![no_main]
-
-libfuzzer_sys::fuzz_target!(|data: &[u8]| countersign_fuzz::keys::check(data));
