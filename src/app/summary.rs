@@ -5,6 +5,7 @@
 use countersign_protocol::ClientId;
 
 use crate::config::Config;
+use crate::egress::ClientIdField;
 use crate::net::listener::Place;
 use crate::{egress, ingress};
 
@@ -60,6 +61,13 @@ fn egress_lines(section: &egress::Config) -> Vec<String> {
             signer(route.identity.as_ref(), "the client the app names"),
             route.verify
         ));
+        if route.client_id_field == ClientIdField::Ignore {
+            lines.push(format!(
+                "{WARNING} egress route {}: client_id_field is ignore, so a request that names a client \
+                 which is not configured is signed all the same",
+                route.name
+            ));
+        }
     }
     let default_host = section
         .routes

@@ -10,7 +10,9 @@ use countersign_protocol::ClientId;
 use super::document::{Map, Node, Problems};
 use super::{EGRESS, listens, values};
 use crate::egress::binding::MOST_NAMES;
-use crate::egress::{Binding, Config, Route, Routes, Transparent, Tunnels, Unmatched};
+use crate::egress::{
+    Binding, ClientIdField, Config, Route, Routes, Transparent, Tunnels, Unmatched,
+};
 use crate::exchange::Policy;
 use crate::keys;
 use crate::upstream::{Host, HostPattern};
@@ -168,6 +170,7 @@ fn alipayplus(identity: Option<ClientId>) -> Option<Route> {
         name: "alipayplus".to_owned(),
         hosts: hosts.ok()?,
         identity,
+        client_id_field: ClientIdField::default(),
         upstream: None,
         accelerate: false,
         verify: Policy::Enforce,
@@ -195,6 +198,12 @@ fn route(node: Node, keys: &keys::Config, problems: &mut Problems) -> Option<(Ro
         .or_else(|| hosts.first().map(ToString::to_string))
         .unwrap_or_default();
     route.hosts = hosts;
+    section.set(
+        "client_id_field",
+        &mut route.client_id_field,
+        client_id_field,
+        problems,
+    );
     route.upstream = section
         .take("upstream")
         .and_then(|node| node.parse(problems));
@@ -321,5 +330,13 @@ fn unmatched(text: &str) -> Result<Unmatched, String> {
         "forward" => Ok(Unmatched::Forward),
         "refuse" => Ok(Unmatched::Refuse),
         _ => Err(format!("\"{text}\" is neither forward nor refuse")),
+    }
+}
+
+fn client_id_field(text: &str) -> Result<ClientIdField, String> {
+    match text {
+        "enforce" => Ok(ClientIdField::Enforce),
+        "ignore" => Ok(ClientIdField::Ignore),
+        _ => Err(format!("\"{text}\" is neither enforce nor ignore")),
     }
 }

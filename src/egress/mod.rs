@@ -9,6 +9,7 @@ pub mod arrival;
 pub mod binding;
 pub mod connect;
 mod handshake;
+pub mod identity;
 mod purpose;
 pub mod reception;
 pub mod relay;
@@ -21,14 +22,13 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::http::{HeaderMap, Method, Request, Response};
-use countersign_protocol::ClientId;
-use countersign_protocol::message::CLIENT_ID;
+use ::http::{Method, Request, Response};
 use hyper::body::Incoming;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 
 pub use self::binding::Binding;
+pub use self::identity::ClientIdField;
 pub use self::route::{Route, Routes, Unmatched};
 
 use self::answer::Verified;
@@ -39,12 +39,12 @@ use self::request::Buffered;
 use self::route::Target;
 use crate::ca::Authority;
 use crate::clock::Clock;
-use crate::exchange::{Code, Direction, Exchange, Fault, Ids, UNMATCHED};
+use crate::exchange::{Direction, Exchange, Fault, Ids, UNMATCHED};
 use crate::http::body::{Body, Budget, full};
 use crate::http::intake::Room;
 use crate::http::pace::Pace;
 use crate::http::{answer as fault_answer, intake};
-use crate::keys::{Identity, Keyring};
+use crate::keys::Keyring;
 use crate::live::Live;
 use crate::net::drain::Drain;
 use crate::net::listener::Place;
@@ -215,6 +215,7 @@ impl Egress {
         let room = rules.room(route);
         let buffered = Buffered::read(exchange, request, room, &self.budget).await?;
         let signed = buffered.sign(self, identity).await?;
+        exchange.signed_as(&identity.client_id);
         let message = signed.to_request(&origin, &self.pseudonym)?;
         let answer = self
             .upstream
@@ -249,34 +250,6 @@ impl Rules {
             within: self.config.request_timeout,
             pace: APPS_PACE,
         }
-    }
-
-    /// Who signs: the client the app itself names when it is one of ours, otherwise the route's.
-    fn identity(&self, route: &Route, fields: &HeaderMap) -> Result<&Arc<Identity>, Fault> {
-        let values = fields.get_all(CLIENT_ID).iter();
-        // No id has a comma: it stands between what libraries and proxies have joined.
-        let names = values
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','));
-        let mut named = names.filter_map(|name| {
-            let client_id = ClientId::parse(name.trim()).ok()?;
-            self.keyring.identity(&client_id)
-        });
-        if let Some(first) = named.next() {
-            // Whose money it is must never depend on which of two headers is read.
-            if named.any(|other| other.client_id != first.client_id) {
-                let text = "the request names two clients of ours";
-                return Err(Fault::not_sent(Code::RequestMalformed, text));
-            }
-            return Ok(first);
-        }
-        let Some(client_id) = &route.identity else {
-            let text = "the request names no client of ours, and its route names no identity";
-            return Err(Fault::not_sent(Code::IdentityUnknown, text));
-        };
-        self.keyring
-            .identity(client_id)
-            .ok_or_else(|| Fault::not_sent(Code::SigningFailed, "the route's identity has no keys"))
     }
 }
 

@@ -10,7 +10,7 @@ use ::http::request::Parts;
 use ::http::{HeaderValue, Method, Request};
 use bytes::Bytes;
 use countersign_protocol::Content;
-use countersign_protocol::message::{Credentials, Kind, signed_uri};
+use countersign_protocol::message::{CLIENT_ID, Credentials, Kind, signed_uri};
 use hyper::body::Incoming;
 
 use super::Egress;
@@ -106,6 +106,8 @@ impl Signed {
     pub fn to_request(&self, origin: &Origin, pseudonym: &str) -> Result<Request<Bytes>, Fault> {
         let mut fields = self.head.headers.clone();
         headers::clean(&mut fields);
+        // A gateway behind CGI or WSGI could not tell `Client_Id` from the field that is signed.
+        headers::remove_twins(&mut fields, &[CLIENT_ID]);
         headers::add_via(&mut fields, self.head.version, pseudonym);
         // The signature covers the decoded bytes, so let there be nothing to decode.
         fields.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));

@@ -12,6 +12,7 @@ use countersign_protocol::ClientId;
 
 use super::arrival::Arrival;
 use super::binding::Binding;
+use super::identity::ClientIdField;
 use crate::exchange::{Code, Fault, Policy};
 use crate::upstream::origin::asked;
 use crate::upstream::{Host, HostPattern, Origin};
@@ -40,8 +41,10 @@ pub struct Route {
     pub name: String,
     /// The hosts.
     pub hosts: Vec<HostPattern>,
-    /// Whose key signs where the app names no client of ours; when absent it must name one.
+    /// The identity that signs requests without `Client-Id`; when absent they must name one.
     pub identity: Option<ClientId>,
+    /// What happens to a request whose `Client-Id` names none of our identities.
+    pub client_id_field: ClientIdField,
     /// Where the requests go instead of to the host asked for.
     pub upstream: Option<Origin>,
     /// Send what is for a plain host to its accelerated one.
@@ -278,6 +281,7 @@ mod tests {
                 "open-na.alipayplus.com".parse().unwrap(),
             ],
             identity: ClientId::parse("C").ok(),
+            client_id_field: ClientIdField::default(),
             upstream: None,
             accelerate: true,
             verify: Policy::Enforce,

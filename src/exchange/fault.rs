@@ -92,7 +92,7 @@ codes! {
     Overloaded = "overloaded", SERVICE_UNAVAILABLE, Us;
     /// The sidecar is stopping.
     ShuttingDown = "shutting_down", SERVICE_UNAVAILABLE, Us;
-    /// Nothing says whose key should sign the request.
+    /// The request's `Client-Id` is none of our identities, or nothing says whose key should sign.
     IdentityUnknown = "identity_unknown", BAD_REQUEST, Caller;
     /// The request could not be signed.
     SigningFailed = "signing_failed", INTERNAL_SERVER_ERROR, Us;

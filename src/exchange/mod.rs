@@ -15,6 +15,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use ::http::{HeaderMap, Method, StatusCode};
+use countersign_protocol::ClientId;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 pub use fault::{Blame, Code, Delivery, Fault};
@@ -186,6 +187,11 @@ impl Exchange {
         self.count_verification(fault.code().as_str());
         self.line.error = Some(fault.code().as_str());
         self.line.reason = Some(fault.chain());
+    }
+
+    /// The sidecar signed as this client: the request on egress, the response on ingress.
+    pub fn signed_as(&mut self, client_id: &ClientId) {
+        self.line.client_id = Some(client_id.to_string());
     }
 
     /// The very same request was here before.

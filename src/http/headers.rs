@@ -67,6 +67,17 @@ pub fn has_twin(headers: &HeaderMap, names: &[HeaderName]) -> bool {
     headers.keys().any(|name| is_twin(name, names))
 }
 
+/// The values of a field, also under names that differ from its name only by signs.
+pub fn with_twins<'a>(
+    headers: &'a HeaderMap,
+    name: &'a HeaderName,
+) -> impl Iterator<Item = &'a HeaderValue> {
+    headers
+        .iter()
+        .filter(move |(other, _)| *other == name || *name == folded(other).as_str())
+        .map(|(_, value)| value)
+}
+
 /// Removes such fields.
 pub fn remove_twins(headers: &mut HeaderMap, names: &[HeaderName]) {
     let twins: Vec<_> = headers

@@ -151,13 +151,16 @@ impl Ingress {
             exchange.failed(&fault);
             Answer::unknown(&fault)
         });
-        answer
-            .into_response(self, received)
-            .await
-            .unwrap_or_else(|fault| {
-                exchange.failed(&fault);
-                fault_answer::unknown(&fault).map(full)
-            })
+        let response = answer.into_response(self, received).await;
+        if response.is_ok()
+            && let Some(identity) = received.caller()
+        {
+            exchange.signed_as(&identity.client_id);
+        }
+        response.unwrap_or_else(|fault| {
+            exchange.failed(&fault);
+            fault_answer::unknown(&fault).map(full)
+        })
     }
 
     /// Hands a request to the app and takes its answer. What goes wrong here is told like an answer.

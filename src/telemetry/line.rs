@@ -16,6 +16,8 @@ pub struct Line {
     pub direction: &'static str,
     /// The route's name, or `unmatched`.
     pub route: String,
+    /// The client id the sidecar signed as; absent when it signed nothing.
+    pub client_id: Option<String>,
     /// The request method.
     pub method: String,
     /// The request path without its query.
@@ -55,6 +57,7 @@ impl Line {
                     id = self.id,
                     direction = self.direction,
                     route = self.route,
+                    client_id = self.client_id,
                     method = self.method,
                     path = self.path,
                     status = self.status,

@@ -36,42 +36,12 @@ async fn signed_as(route: &str, fields: &str) -> Result<String, String> {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_client_the_app_names_signs_when_it_is_ours_and_the_routes_otherwise() {
-    let third = "      identity: THIRD";
-    let unknown = "identity_unknown not-sent 400";
-    let malformed = "request_malformed not-sent 400";
-    for (route, fields, expected) in [
-        (third, "", Ok("THIRD")),
-        (third, "Client-Id: SECOND\r\n", Ok("SECOND")),
-        (third, "client-id:  SECOND \r\n", Ok("SECOND")),
-        (third, "Client-Id: SOMEBODY\r\n", Ok("THIRD")),
-        (third, "Client-Id: second\r\n", Ok("THIRD")),
-        (third, "Client-Id: A.B\r\n", Ok("THIRD")),
-        (
-            third,
-            "Client-Id: SOMEBODY\r\nClient-Id: SECOND\r\n",
-            Ok("SECOND"),
-        ),
-        (
-            third,
-            "Client-Id: SECOND\r\nClient-Id: SECOND\r\n",
-            Ok("SECOND"),
-        ),
-        (
-            third,
-            "Client-Id: SECOND\r\nClient-Id: THIRD\r\n",
-            Err(malformed),
-        ),
-        // As libraries write what was set twice.
-        (third, "Client-Id: SECOND, THIRD\r\n", Err(malformed)),
-        ("", "Client-Id: THIRD,SECOND\r\n", Err(malformed)),
-        (third, "Client-Id: SECOND, SECOND\r\n", Ok("SECOND")),
-        (third, "Client-Id: SOMEBODY, SECOND\r\n", Ok("SECOND")),
-        ("", "Client-Id: SECOND\r\n", Ok("SECOND")),
-        ("", "", Err(unknown)),
-        ("", "Client-Id: SOMEBODY\r\n", Err(unknown)),
-    ] {
+const THIRD: &str = "      identity: THIRD";
+const UNKNOWN: &str = "identity_unknown not-sent 400";
+const MALFORMED: &str = "request_malformed not-sent 400";
+
+async fn signs(table: &[(&str, &str, Result<&str, &str>)]) {
+    for (route, fields, expected) in table {
         let found = signed_as(route, fields).await;
         let expected = expected.map(str::to_owned).map_err(str::to_owned);
         assert_eq!(found, expected, "{route} {fields:?}");
@@ -79,14 +49,130 @@ async fn the_client_the_app_names_signs_when_it_is_ours_and_the_routes_otherwise
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_one_identity_it_signs_whatever_the_app_calls_itself() {
-    let world = World::new().await;
-    let answer = world.pay("Client-Id: SOMEBODY\r\n").await;
-    assert_eq!(answer.outcome(), "verdict verified");
-    assert_eq!(
-        world.gateway().last_seen().unwrap().headers["client-id"],
-        CLIENT_ID
-    );
+async fn the_client_the_app_names_signs_and_the_routes_where_it_names_none() {
+    signs(&[
+        (THIRD, "", Ok("THIRD")),
+        (THIRD, "Client-Id: SECOND\r\n", Ok("SECOND")),
+        (THIRD, "client-id:  SECOND \r\n", Ok("SECOND")),
+        (THIRD, "Client_Id: SECOND\r\n", Ok("SECOND")),
+        (
+            THIRD,
+            "Client-Id: SECOND\r\nClient-Id: SECOND\r\n",
+            Ok("SECOND"),
+        ),
+        (THIRD, "Client-Id: SECOND, SECOND\r\n", Ok("SECOND")),
+        ("", "Client-Id: SECOND\r\n", Ok("SECOND")),
+        ("", "", Err(UNKNOWN)),
+    ])
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_names_two_of_our_clients_is_malformed() {
+    signs(&[
+        (
+            THIRD,
+            "Client-Id: SECOND\r\nClient-Id: THIRD\r\n",
+            Err(MALFORMED),
+        ),
+        (
+            THIRD,
+            "Client-Id: SECOND\r\nClient_Id: THIRD\r\n",
+            Err(MALFORMED),
+        ),
+        // As libraries write what was set twice.
+        (THIRD, "Client-Id: SECOND, THIRD\r\n", Err(MALFORMED)),
+        ("", "Client-Id: THIRD,SECOND\r\n", Err(MALFORMED)),
+    ])
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_names_a_client_which_is_not_configured_is_refused() {
+    let fields = [
+        "Client-Id: SOMEBODY\r\n",
+        "Client-Id: second\r\n",
+        "Client-Id: SECOND_\r\n",
+        "Client-Id: A.B\r\n",
+        "Client-Id: \r\n",
+        "Client-Id:\t \t\r\n",
+        "Client-Id: ,\r\n",
+        "Client-Id: \"SECOND\"\r\n",
+        "Client-Id: SEC OND\r\n",
+        "Client-Id: S\u{e9}COND\r\n",
+        "Client-Id: SOMEBODY\r\nClient-Id: SECOND\r\n",
+        "Client-Id: SECOND\r\nClient-Id: SOMEBODY\r\n",
+        "Client-Id: SECOND, SOMEBODY\r\n",
+        "Client-Id: SECOND\r\nClient-Id: \r\n",
+        "Client-Id: SECOND\r\nClient_Id: SOMEBODY\r\n",
+        "Client_Id: SOMEBODY\r\n",
+        "client.id: SOMEBODY\r\n",
+        "Connection: client-id\r\nClient-Id: SOMEBODY\r\n",
+    ];
+    for fields in fields {
+        signs(&[(THIRD, fields, Err(UNKNOWN)), ("", fields, Err(UNKNOWN))]).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_route_that_ignores_the_field_signs_for_a_client_which_is_not_configured() {
+    let third = "      identity: THIRD\n      client_id_field: ignore";
+    let none = "      client_id_field: ignore";
+    signs(&[
+        (third, "", Ok("THIRD")),
+        (third, "Client-Id: SOMEBODY\r\n", Ok("THIRD")),
+        (third, "Client-Id: \r\n", Ok("THIRD")),
+        (third, "Client_Id: SOMEBODY\r\n", Ok("THIRD")),
+        (third, "Client-Id: SECOND\r\n", Ok("SECOND")),
+        (third, "Client-Id: SOMEBODY, SECOND\r\n", Ok("SECOND")),
+        (third, "Client-Id: SECOND, THIRD\r\n", Err(MALFORMED)),
+        (none, "Client-Id: SOMEBODY\r\n", Err(UNKNOWN)),
+    ])
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_one_identity_no_other_client_is_signed_for_until_a_reload_ignores_the_field() {
+    let world = World::with("", "reload_interval: off").await;
+    let other = "Client-Id: SOMEBODY\r\n";
+    assert_eq!(world.pay(other).await.outcome(), UNKNOWN);
+    assert!(world.gateway().last_seen().is_none());
+    let own = format!("Client-Id: {CLIENT_ID}\r\n");
+    assert_eq!(world.pay(&own).await.outcome(), "verdict verified");
+
+    let file = world.files.path("config.yaml");
+    let text = fs::read_to_string(&file).unwrap();
+    let hosts = "      hosts:";
+    assert!(text.contains(hosts), "{text}");
+    let ignore = format!("      client_id_field: ignore\n{hosts}");
+    fs::write(&file, text.replacen(hosts, &ignore, 1)).unwrap();
+    world.running.trigger.reload();
+    let done = "countersign_reloads_total{result=\"ok\",what=\"config\"}";
+    world.until(done, 1.0).await;
+    assert_eq!(world.pay(other).await.outcome(), "verdict verified");
+    let seen = world.gateway().last_seen().unwrap();
+    assert_eq!(seen.headers["client-id"], CLIENT_ID);
+
+    fs::write(&file, text).unwrap();
+    world.running.trigger.reload();
+    world.until(done, 2.0).await;
+    assert_eq!(world.pay(other).await.outcome(), UNKNOWN);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_passes_unsigned_may_name_any_client() {
+    let mut gateway = RawGateway::by_hand().await;
+    let world = World::before(&format!("http://{}", gateway.address), "", "").await;
+    let bearer = "Client-Id: SOMEBODY\r\nAuthorization: Bearer isak_x\r\n";
+    let mut paying = Box::pin(world.pay(bearer));
+    tokio::select! {
+        answer = &mut paying => panic!("{}", answer.outcome()),
+        (request, mut stream) = gateway.next() => {
+            stream.write_all(UNSIGNED.as_bytes()).await.unwrap();
+            assert_eq!(paying.await.outcome(), "verdict unsigned");
+            assert_eq!(Arrived::read(&request).field("client-id"), "SOMEBODY");
+        }
+    }
 }
 
 const TRY_ALL: &str = "verification_keys: [";

@@ -38,6 +38,41 @@ async fn three_flags_and_no_file_are_enough() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_request_for_another_client_is_refused_without_a_file() {
+    let files = Files::new();
+    let mut sidecar = Sidecar::run(&[
+        "run",
+        "--client-id",
+        CLIENT_ID,
+        "--private-key",
+        text(&files.path("partner.pem")),
+        "--alipay-public-key",
+        text(&files.path("alipayplus.pem")),
+        "--egress-listen",
+        "127.0.0.1:0",
+        "--admin-listen",
+        "127.0.0.1:0",
+        "--upstream",
+        "http://127.0.0.1:1",
+    ]);
+    let own = format!("Client-Id: {CLIENT_ID}\r\n");
+    for (fields, outcome, signer) in [
+        (
+            "Client-Id: SOMEBODY\r\n",
+            "identity_unknown not-sent 400",
+            None,
+        ),
+        (&own, "upstream_unreachable not-sent 502", Some(CLIENT_ID)),
+    ] {
+        let request = post(PAY, &sidecar.egress.to_string(), fields, b"{}");
+        let answer = send(sidecar.egress, request).await;
+        assert_eq!(answer.outcome(), outcome);
+        let line = sidecar.wait_for(|line| line["message"] == "exchange");
+        assert_eq!(line["client_id"].as_str(), signer, "{line}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn operators_see_readiness_metrics_and_a_page_without_secrets() {
     let files = Files::new();
     let file = files.config("http://127.0.0.1:1", "", "");
