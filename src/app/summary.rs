@@ -7,6 +7,7 @@ use countersign_protocol::ClientId;
 use crate::config::Config;
 use crate::egress::ClientIdField;
 use crate::net::listener::Place;
+use crate::telemetry::redact::redact;
 use crate::{egress, ingress};
 
 /// How a line begins that an operator should not overlook.
@@ -42,7 +43,7 @@ pub(super) fn lines(config: &Config) -> Vec<String> {
     if let Some(admin) = &config.admin {
         lines.push(format!("admin: listens on {}", admin.listen));
     }
-    lines
+    lines.iter().map(|line| redact(line).into_owned()).collect()
 }
 
 fn egress_lines(section: &egress::Config) -> Vec<String> {

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use clap::{Args, Subcommand};
 
 use super::Failure;
-use super::output::say;
+use super::output::{say, say_files};
 use crate::ca::certificate::{not_after, not_before};
 use crate::ca::local::Local;
 use crate::ca::{Permitted, directory, trust};
@@ -96,7 +96,7 @@ impl Create {
         let local =
             directory::create(&directory, &patterns, life, now, force).map_err(Failure::other)?;
         describe(&local, &directory, now)?;
-        say(format_args!(
+        say_files(format_args!(
             "next: countersign ca bundle --directory {} --out FOLDER",
             directory.display()
         ));
@@ -139,9 +139,9 @@ impl Bundle {
         let pem = String::from_utf8_lossy(&pem);
         let count = trust::write(&self.out, &pem, now).map_err(Failure::other)?;
         let out = self.out.display();
-        say(format_args!("{out}/{}: the local CA alone", trust::CA));
+        say_files(format_args!("{out}/{}: the local CA alone", trust::CA));
         for name in [trust::BUNDLE, trust::PKCS12, trust::JKS] {
-            say(format_args!(
+            say_files(format_args!(
                 "{out}/{name}: the local CA and {} public roots",
                 count.saturating_sub(1)
             ));
@@ -149,7 +149,7 @@ impl Bundle {
         say("\nset what the app's runtime looks at:\n");
         let out = std::path::absolute(&self.out).map_err(Failure::other)?;
         for hint in trust::hints(&out) {
-            say(format_args!("  # {}\n  {}", hint.runtime, hint.setting));
+            say_files(format_args!("  # {}\n  {}", hint.runtime, hint.setting));
         }
         Ok(())
     }
@@ -170,23 +170,23 @@ fn describe(local: &Local, directory: &Path, now: SystemTime) -> Result<(), Fail
     } else {
         ""
     };
-    say(format_args!("subject:  {}", local.subject()));
-    say(format_args!(
+    say_files(format_args!("subject:  {}", local.subject()));
+    say_files(format_args!(
         "SHA-256:  {}",
         local.fingerprint().map_err(Failure::other)?
     ));
-    say(format_args!(
+    say_files(format_args!(
         "valid:    {} to {}{over}",
         written(from),
         written(to)
     ));
-    say(format_args!("permits:  {permitted}"));
+    say_files(format_args!("permits:  {permitted}"));
     for (name, what) in [
         (directory::ROOT, "for apps"),
         (directory::ISSUING, "for the sidecar"),
         (directory::KEY, "for the sidecar; keep it secret"),
     ] {
-        say(format_args!(
+        say_files(format_args!(
             "file:     {} ({what})",
             directory.join(name).display()
         ));

@@ -64,10 +64,21 @@ pub struct Injector {
     #[arg(long, value_name = "DURATION", default_value = "25s", value_parser = duration)]
     drain_deadline: Duration,
     /// How log lines look.
-    #[arg(long, value_enum, default_value_t, env = "COUNTERSIGN_LOG_FORMAT")]
+    #[arg(
+        long,
+        value_enum,
+        default_value_t,
+        env = "COUNTERSIGN_LOG_FORMAT",
+        hide_env_values = true
+    )]
     log_format: log::Format,
     /// What is logged: error, warn, info, debug, or a filter like countersign=debug.
-    #[arg(long, default_value = "info", env = "COUNTERSIGN_LOG")]
+    #[arg(
+        long,
+        default_value = "info",
+        env = "COUNTERSIGN_LOG",
+        hide_env_values = true
+    )]
     log_level: String,
 }
 

@@ -9,7 +9,7 @@ use clap::Args;
 use countersign_protocol::PrivateKey;
 
 use super::Failure;
-use super::output::say;
+use super::output::{say, say_files};
 
 /// Make a partner key pair: partner.pem (private, mode 0600) and partner.pub.txt (one line of base64
 /// for the Alipay+ console).
@@ -41,11 +41,11 @@ impl Keygen {
         write(&private, pem.as_bytes(), 0o600)?;
         let line = key.public_key().to_spki_base64();
         write(&public, format!("{line}\n").as_bytes(), 0o644)?;
-        say(format_args!(
+        say_files(format_args!(
             "private key: {} (keep it; nobody else needs it)",
             private.display()
         ));
-        say(format_args!(
+        say_files(format_args!(
             "public key:  {} (paste into the Alipay+ console)",
             public.display()
         ));

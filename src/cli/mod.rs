@@ -3,6 +3,7 @@
 //! Exit codes: 0 done, 64 wrong usage or configuration, 1 anything else. Errors go to stderr, one
 //! line a problem. The only room that reads the environment.
 
+mod arguments;
 pub mod ca;
 mod call;
 pub mod check;
@@ -21,11 +22,13 @@ pub mod sandbox;
 mod signals;
 mod supervisor;
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::ffi::OsString;
 use std::fmt::Display;
+use std::panic;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::keys::token;
 
@@ -76,16 +79,25 @@ impl Failure {
 
 /// Runs the program with these arguments, the program's name first.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    arguments::remember(&arguments);
+    panic::set_hook(Box::new(|panic| {
+        let backtrace = Backtrace::capture();
+        output::complain(panic);
+        if backtrace.status() == BacktraceStatus::Captured {
+            output::complain(backtrace);
+        }
+    }));
     let command = match Arguments::try_parse_from(arguments) {
         Ok(arguments) => arguments.command,
         Err(error) => {
+            if error.use_stderr() {
+                output::warn_of_usage(arguments::explain(&error));
+                return ExitCode::from(64);
+            }
             // Help and version go to stdout; a closed pipe is nobody's loss.
             let _closed = error.print();
-            return if error.use_stderr() {
-                ExitCode::from(64)
-            } else {
-                ExitCode::SUCCESS
-            };
+            return ExitCode::SUCCESS;
         }
     };
     // Nearly every command has a key in its memory.
@@ -119,6 +131,20 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Whether it is the name of a command or a possible value of a flag.
+fn is_known(word: &str) -> bool {
+    fn knows(command: &clap::Command, word: &str) -> bool {
+        let mut flags = command.get_arguments();
+        command.get_name() == word
+            || flags.any(|flag| {
+                let values = flag.get_possible_values();
+                values.iter().any(|value| value.matches(word, false))
+            })
+            || command.get_subcommands().any(|inner| knows(inner, word))
+    }
+    knows(&Arguments::command(), word)
 }
 
 /// The runtime all commands that serve run on.

@@ -42,10 +42,10 @@ pub struct Run {
     #[command(flatten)]
     source: Source,
     /// How log lines look.
-    #[arg(long, value_enum, default_value_t, env = "COUNTERSIGN_LOG_FORMAT", help_heading = LOG)]
+    #[arg(long, value_enum, default_value_t, env = "COUNTERSIGN_LOG_FORMAT", hide_env_values = true, help_heading = LOG)]
     log_format: log::Format,
     /// What is logged: error, warn, info, debug, or a filter like countersign=debug.
-    #[arg(long, default_value = "info", env = "COUNTERSIGN_LOG", help_heading = LOG)]
+    #[arg(long, default_value = "info", env = "COUNTERSIGN_LOG", hide_env_values = true, help_heading = LOG)]
     log_level: String,
 }
 

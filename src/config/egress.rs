@@ -192,7 +192,7 @@ fn route(node: Node, keys: &keys::Config, problems: &mut Problems) -> Option<(Ro
     let identity = identity(&mut section, keys, problems);
     let name = section
         .take("name")
-        .and_then(|node| node.text(problems).map(str::to_owned));
+        .and_then(|node| node.parse_with(problems, values::name));
     let mut route = alipayplus(identity)?;
     route.name = name
         .or_else(|| hosts.first().map(ToString::to_string))

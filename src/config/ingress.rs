@@ -109,7 +109,7 @@ fn route(node: Node, keys: &keys::Config, problems: &mut Problems) -> Option<(Ro
         .and_then(|node| node.parse_with(problems, path));
     let name = section
         .take("name")
-        .and_then(|node| node.text(problems).map(str::to_owned));
+        .and_then(|node| node.parse_with(problems, values::name));
     let path_prefix = prefix.unwrap_or_else(|| "/".to_owned());
     let mut route = Route {
         name: name.unwrap_or_else(|| path_prefix.clone()),

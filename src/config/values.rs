@@ -7,6 +7,7 @@ use bytesize::ByteSize;
 use crate::exchange::Policy;
 use crate::ingress::Replay;
 use crate::net::listener::Place;
+use crate::telemetry::redact::has_secret;
 use crate::upstream::Origin;
 
 /// `5s`, `1m 30s`, `250ms`; not zero.
@@ -148,6 +149,15 @@ pub fn member(text: &str) -> Result<String, String> {
             "\"{text}\" is no name of a top-level member: 1 to 64 letters, digits, _ and -; what \
              is nested is not compared"
         ))
+    }
+}
+
+/// The name of a route, which metrics, logs and pages show.
+pub fn name(text: &str) -> Result<String, String> {
+    if has_secret(text) {
+        Err("this is a key; a name is shown in metrics and logs".to_owned())
+    } else {
+        Ok(text.to_owned())
     }
 }
 

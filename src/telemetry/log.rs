@@ -10,6 +10,8 @@ use tracing_subscriber::fmt::format::FmtSpan;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
+use super::redact::Redacting;
+
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
@@ -36,7 +38,7 @@ pub fn install(format: Format, level: &str) {
         // Everything, as `targets` is what decides.
         .with_max_level(LevelFilter::TRACE)
         .with_span_events(FmtSpan::NONE)
-        .with_writer(io::stdout)
+        .with_writer(|| Redacting(io::stdout()))
         .with_target(false);
     // A second installation (tests in one process) is refused by `tracing`; the first one stays.
     let _already_installed = if json {
@@ -56,6 +58,9 @@ pub fn install(format: Format, level: &str) {
             .try_init()
     };
     for part in wrong {
+        // A secret may stand here by mistake, as anywhere.
+        let is_plain = |byte: u8| byte.is_ascii_lowercase() || b"_:=".contains(&byte);
+        let part = Some(part).filter(|part| part.bytes().all(is_plain));
         warn!(
             part,
             "left out of the log level: neither a level nor a target=level"

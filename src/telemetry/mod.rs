@@ -7,6 +7,7 @@ pub mod line;
 pub mod log;
 pub mod metrics;
 mod quiet;
+pub mod redact;
 mod reload;
 
 pub use line::Line;

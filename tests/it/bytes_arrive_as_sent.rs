@@ -108,8 +108,8 @@ async fn an_app_that_waits_for_100_continue_gets_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn signature_headers_of_the_app_are_replaced_also_when_connection_nominates_them() {
     let world = World::new().await;
-    let extra = "Signature: forged\r\nSIGNATURE: twice\r\nClient-Id: SOMEBODY\r\n\
-                 Request-Time: never\r\nConnection: Signature, client-id, X-Hop\r\nX-Hop: 1\r\n\
+    let extra = "Signature: forged\r\nSIGNATURE: twice\r\nClient-Id: SANDBOX_5X00000000000000\r\n\
+                 client_id: SANDBOX_5X00000000000000\r\nRequest-Time: never\r\nConnection: Signature, client-id, X-Hop\r\nX-Hop: 1\r\n\
                  X-Stays: 1\r\nProxy-Authorization: Basic eA==\r\nAgent-Token: t\r\n\
                  Countersign-Verdict: verified\r\n";
     let request = post(

@@ -32,6 +32,7 @@ mod annotations_are_documented;
 mod answers_are_for_their_request;
 mod answers_are_signed;
 mod answers_are_verified;
+mod arguments_are_not_repeated;
 mod bad_certificates_are_explained;
 mod bad_input_is_explained;
 mod bad_reloads_are_explained;
