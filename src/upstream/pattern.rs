@@ -51,6 +51,7 @@ impl FromStr for HostPattern {
         match text.replace('*', "x").parse::<Host>() {
             Ok(host) if host.ip().is_none() => {
                 let lower = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
+                refuse_public_suffix(&lower)?;
                 Ok(Self(lower.into()))
             }
             Ok(_) => Err(format!("\"{text}\" is an address; Alipay+ hosts are names")),
@@ -66,6 +67,48 @@ impl fmt::Display for HostPattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
+}
+
+/// Refuses a pattern that matches hosts of many owners: one with a star in the label directly before a
+/// public suffix, or in it, and a public suffix itself. A top-level domain that the Public Suffix List does
+/// not have, such as `internal`, counts as one where there is a star, by the list's own default rule.
+fn refuse_public_suffix(pattern: &str) -> Result<(), String> {
+    let sample = pattern.replace('*', "x");
+    let unicode = idna::domain_to_unicode(&sample).0;
+    let Some(suffix) = psl::suffix(unicode.as_bytes()) else {
+        return Ok(());
+    };
+    let labels = suffix.as_bytes().split(|byte| *byte == b'.').count();
+    if !pattern.contains('*') {
+        let is_suffix = suffix.is_known() && labels == pattern.split('.').count();
+        return if is_suffix {
+            Err(format!(
+                "\"{pattern}\" is a public suffix: names below it belong to many owners; write the gateway's \
+                 whole name, like open-na.alipayplus.com"
+            ))
+        } else {
+            Ok(())
+        };
+    }
+    // The registrable domain: the public suffix and one label.
+    let of_owner: Vec<&str> = pattern.rsplit('.').take(labels + 1).collect();
+    if !of_owner.iter().any(|label| label.contains('*')) {
+        return Ok(());
+    }
+    let behind: Vec<&str> = pattern
+        .rsplit('.')
+        .take_while(|label| !label.contains('*'))
+        .collect();
+    let behind = behind.into_iter().rev().collect::<Vec<_>>().join(".");
+    let below = match behind.as_str() {
+        "" => String::new(),
+        _ if suffix.is_known() => format!(" below {behind}, a public suffix"),
+        _ => format!(" below the top-level domain {behind}"),
+    };
+    Err(format!(
+        "\"{pattern}\" would match hosts of every owner{below}; the domain of one owner must stand behind the \
+         last '*', as in open-*-global.alipayplus.com"
+    ))
 }
 
 /// Whether a label fits a pattern.
@@ -132,14 +175,62 @@ mod tests {
     }
 
     #[test]
+    fn the_domain_of_one_owner_stands_behind_the_last_star() {
+        for good in [
+            "open-*-global.alipayplus.com",
+            "*.alipayplus.com",
+            "*.*.partner.co.uk",
+            "*.partner.github.io",
+            "*.svc.cluster.local",
+            "*.a.example",
+            "*.www.ck",
+            "localhost",
+            "internal",
+            "partner.com",
+            "*.partner.xn--55qx5d.cn",
+        ] {
+            assert!(good.parse::<HostPattern>().is_ok(), "{good}");
+        }
+        for (bad, part) in [
+            ("*", "every owner; "),
+            ("*.*", "every owner; "),
+            ("open-*", "every owner; "),
+            ("partner.*", "every owner; "),
+            ("*.com", "every owner below com, a public suffix"),
+            ("*.COM.", "every owner below com, a public suffix"),
+            ("open-*.com", "below com,"),
+            ("www.*.com", "below com,"),
+            ("*.*.com", "below com,"),
+            ("*.co.uk", "below co.uk,"),
+            ("co*.uk", "below uk,"),
+            ("*.c*.uk", "below uk,"),
+            ("*.github.io", "below github.io,"),
+            ("*.ck", "below ck,"),
+            ("*.partner.ck", "below partner.ck,"),
+            ("*.xn--55qx5d.cn", "below xn--55qx5d.cn,"),
+            ("*.xn--p1ai", "below xn--p1ai,"),
+            ("*.internal", "below the top-level domain internal"),
+            ("*.localhost", "below the top-level domain localhost"),
+            ("com", "is a public suffix"),
+            ("co.uk", "is a public suffix"),
+            ("github.io.", "is a public suffix"),
+            ("XN--P1AI", "is a public suffix"),
+        ] {
+            let error = bad.parse::<HostPattern>().unwrap_err();
+            assert!(error.contains(part), "{bad}: {error}");
+        }
+    }
+
+    #[test]
     fn many_stars_take_no_time() {
-        let stars = "*".repeat(32) + "b";
+        let stars = "*".repeat(32) + "b.a.example";
         let pattern: HostPattern = stars.parse().unwrap();
-        let letters = "a".repeat(63);
+        let letters = "a".repeat(63) + ".a.example";
         assert!(!pattern.matches(&letters.parse().unwrap()));
-        assert!(pattern.matches(&("a".repeat(62) + "b").parse().unwrap()));
-        assert!(!pattern.overlaps(&("*".repeat(32) + "c").parse().unwrap()));
-        assert!(pattern.overlaps(&("a".to_owned() + &"*".repeat(40)).parse().unwrap()));
+        assert!(pattern.matches(&("a".repeat(62) + "b.a.example").parse().unwrap()));
+        assert!(!pattern.overlaps(&("*".repeat(32) + "c.a.example").parse().unwrap()));
+        let other = "a".to_owned() + &"*".repeat(40) + ".a.example";
+        assert!(pattern.overlaps(&other.parse().unwrap()));
     }
 
     #[test]

@@ -360,7 +360,24 @@ fn the_command_replaces_a_ca_only_when_told_to() {
 fn the_command_makes_no_ca_for_every_host_and_none_that_ends_at_once() {
     let folder = tempfile::tempdir().unwrap();
     for (flag, value, said) in [
-        ("--host", "*", "every host"),
+        ("--host", "*", "hosts of every owner;"),
+        ("--host", "*.com", "every owner below com, a public suffix"),
+        (
+            "--host",
+            "open-*.CO.UK.",
+            "every owner below co.uk, a public suffix",
+        ),
+        (
+            "--host",
+            "*.github.io",
+            "every owner below github.io, a public suffix",
+        ),
+        ("--host", "co.uk", "is a public suffix"),
+        (
+            "--host",
+            "*.internal",
+            "every owner below the top-level domain internal",
+        ),
         ("--host", "https://a.example", "no host name"),
         ("--life", "1d", "30d to 36500d"),
         ("--config", "/no/such/file.yaml", "no such file"),
@@ -370,6 +387,42 @@ fn the_command_makes_no_ca_for_every_host_and_none_that_ends_at_once() {
         assert!(code == 64 && line.contains(said), "{flag} {value}: {line}");
     }
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_configuration_whose_hosts_have_many_owners_is_refused_by_check_run_and_ca_create() {
+    let files = Files::new();
+    let config = files.config("https://localhost:1", "", "");
+    let good = fs::read_to_string(&config).unwrap();
+    let ingress = "ingress:\n  listen: 127.0.0.1:0\n  routes:\n    - hosts: [\"*.com\"]\n      \
+                   app: http://127.0.0.1:1\n";
+    let gateway = "open-*-global.alipayplus.com";
+    for (text_of, said) in [
+        (
+            good.replace(gateway, "\"*.com\""),
+            "egress.routes[0].hosts[0]: \"*.com\" would match hosts of every owner below com",
+        ),
+        (
+            good.replace(gateway, "open-na.alipayplus.com, \"pay-*.co.uk\""),
+            "egress.routes[0].hosts[1]: \"pay-*.co.uk\" would match hosts of every owner below co.uk",
+        ),
+        (
+            format!("{good}{ingress}"),
+            "ingress.routes[0].hosts[0]: \"*.com\" would match hosts of every owner below com",
+        ),
+    ] {
+        fs::write(&config, text_of).unwrap();
+        let directory = files.path("ca");
+        let create = ["ca", "create", "--directory", text(&directory)];
+        for command in [&["check"][..], &["run"], &create] {
+            let output = countersign(&[command, &["--config", text(&config)]].concat());
+            let line = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.status.code(), Some(64), "{line}");
+            assert!(line.contains(said), "{line}");
+            assert_eq!(line.lines().count(), 1, "{line}");
+        }
+        assert!(!directory.exists());
+    }
 }
 
 #[test]
