@@ -14,6 +14,7 @@ use super::sandbox::in_file;
 use crate::clock::Clock;
 use crate::sandbox::caller::{Call, CallFault, Caller, Operation, Payment, Target};
 use crate::sandbox::{Config, Sandbox, notify};
+use crate::telemetry::log;
 
 /// Whom the gateway calls, and how.
 #[derive(Args, Debug)]
@@ -79,7 +80,7 @@ impl Calling {
     /// From now on tells of payments, if that is wanted.
     pub(super) fn attach(&self, gateway: &Sandbox, config: &Config) -> Result<(), Failure> {
         if let Some(target) = &self.notify {
-            notify::notify(gateway, self.caller(config)?, target.clone(), say);
+            notify::notify(gateway, self.caller(config)?, target.clone(), log::print);
         }
         Ok(())
     }

@@ -10,7 +10,7 @@ use tracing::{info, warn};
 
 use super::run::order;
 use super::signals::{Hangup, Signals};
-use super::{Failure, environment, hardening, runtime};
+use super::{Failure, environment, hardening, output, runtime};
 use crate::app::injector::{self, Certificate, Injector as Parts, Running};
 use crate::clock::Clock;
 use crate::config::values::{duration, place};
@@ -106,6 +106,7 @@ struct Kept {
 impl Injector {
     /// Serves until drained.
     pub(super) fn execute(self) -> Result<(), Failure> {
+        output::begin_serving();
         log::install(self.log_format, &self.log_level);
         let hangup = Hangup::catch().map_err(Failure::other)?;
         let metrics = Metrics::new().map_err(Failure::other)?;

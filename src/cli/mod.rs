@@ -25,12 +25,14 @@ mod supervisor;
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::ffi::OsString;
 use std::fmt::Display;
-use std::panic;
+use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
+use tracing::error;
 
 use crate::keys::token;
+use crate::telemetry::log;
 
 /// Signing and verification sidecar for the Alipay+ and Antom message protocol.
 #[derive(Debug, Parser)]
@@ -81,13 +83,7 @@ impl Failure {
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     arguments::remember(&arguments);
-    panic::set_hook(Box::new(|panic| {
-        let backtrace = Backtrace::capture();
-        output::complain(panic);
-        if backtrace.status() == BacktraceStatus::Captured {
-            output::complain(backtrace);
-        }
-    }));
+    panic::set_hook(Box::new(report_panic));
     let command = match Arguments::try_parse_from(arguments) {
         Ok(arguments) => arguments.command,
         Err(error) => {
@@ -95,32 +91,27 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
                 output::warn_of_usage(arguments::explain(&error));
                 return ExitCode::from(64);
             }
-            // Help and version go to stdout; a closed pipe is nobody's loss.
-            let _closed = error.print();
-            return ExitCode::SUCCESS;
+            output::remember(error.print());
+            return exit_code(Ok(()));
         }
     };
     // Nearly every command has a key in its memory.
     hardening::forbid_core_dumps();
-    let result = match command {
-        Command::Run(command) => command.execute(),
-        Command::Check(command) => command.execute(),
-        Command::Demo(command) => command.execute(),
-        Command::Sandbox(command) => command.execute(),
-        Command::Sign(command) => command.execute(),
-        Command::Verify(command) => command.execute(),
-        Command::Keygen(command) => command.execute(),
-        Command::Keys(command) => command.execute(),
-        Command::Ca(command) => command.execute(),
-        Command::Wait(command) => command.execute(),
-        Command::Shutdown(command) => command.execute(),
-        Command::Redirect(command) => command.execute(),
-        Command::Inject(command) => command.execute(),
-        Command::Injector(command) => command.execute(),
-    };
+    // What a panic leaves behind is not used again; its message was written by the hook.
+    let result = panic::catch_unwind(AssertUnwindSafe(|| command.execute()));
+    let result = result.unwrap_or_else(|_panic| Err(Failure::other("internal error")));
     // Nothing signs any more.
     token::finish();
-    match result {
+    exit_code(result)
+}
+
+/// Writes what went wrong, waits for the log a little, and returns the code to exit with.
+fn exit_code(result: Result<(), Failure>) -> ExitCode {
+    let code = match result {
+        Ok(()) if output::is_result_lost() => {
+            output::complain("stdout: the result could not be written");
+            ExitCode::FAILURE
+        }
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Usage(lines)) => {
             lines.iter().for_each(output::complain);
@@ -129,6 +120,44 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(Failure::Other(line)) => {
             output::complain(line);
             ExitCode::FAILURE
+        }
+    };
+    log::flush(output::PATIENCE);
+    code
+}
+
+/// Reports a panic in the log of a command that serves, and else on stderr: never both waiting and serving.
+fn report_panic(panic: &PanicHookInfo<'_>) {
+    let backtrace = Backtrace::capture();
+    let trace = (backtrace.status() == BacktraceStatus::Captured).then_some(backtrace);
+    if output::serves() {
+        let trace = trace.map(|trace| trace.to_string());
+        error!(panic = %panic, backtrace = trace, "internal error");
+        return;
+    }
+    output::complain(panic);
+    if let Some(trace) = trace {
+        output::complain(trace);
+    }
+}
+
+impl Command {
+    fn execute(self) -> Result<(), Failure> {
+        match self {
+            Self::Run(command) => command.execute(),
+            Self::Check(command) => command.execute(),
+            Self::Demo(command) => command.execute(),
+            Self::Sandbox(command) => command.execute(),
+            Self::Sign(command) => command.execute(),
+            Self::Verify(command) => command.execute(),
+            Self::Keygen(command) => command.execute(),
+            Self::Keys(command) => command.execute(),
+            Self::Ca(command) => command.execute(),
+            Self::Wait(command) => command.execute(),
+            Self::Shutdown(command) => command.execute(),
+            Self::Redirect(command) => command.execute(),
+            Self::Inject(command) => command.execute(),
+            Self::Injector(command) => command.execute(),
         }
     }
 }
@@ -147,8 +176,9 @@ fn is_known(word: &str) -> bool {
     knows(&Arguments::command(), word)
 }
 
-/// The runtime all commands that serve run on.
+/// The runtime all commands that serve run on. The log is written from now on: the process is confined.
 fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    log::start().map_err(Failure::other)?;
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

@@ -10,7 +10,7 @@ use tracing::{info, warn};
 
 use super::signals::{Hangup, Orders, Signals};
 use super::supervisor::Line;
-use super::{Failure, environment, hardening, runtime, variable};
+use super::{Failure, environment, hardening, output, runtime, variable};
 use crate::app::{self, Prepared, Running};
 use crate::clock::Clock;
 use crate::config::{self, Config, Loaded, Placement, values};
@@ -135,6 +135,7 @@ struct Flags {
 impl Run {
     /// Runs until drained.
     pub(super) fn execute(self) -> Result<(), Failure> {
+        output::begin_serving();
         log::install(self.log_format, &self.log_level);
         // First of all: a signal that only reloads must never find the default, which is to die.
         let hangup = Hangup::catch().map_err(Failure::other)?;

@@ -9,10 +9,10 @@ use clap::Args;
 use countersign_protocol::{ClientId, KeyVersion, PrivateKey, PublicKey};
 
 use super::call::Calling;
-use super::output::say;
-use super::{Failure, runtime};
+use super::{Failure, output, runtime};
 use crate::clock::Clock;
 use crate::sandbox::{Config, Fault, start};
+use crate::telemetry::log;
 
 /// Run the simulated Alipay+ gateway.
 ///
@@ -67,6 +67,7 @@ impl Sandbox {
     }
 
     async fn serve(&self, config: Config) -> Result<(), Failure> {
+        output::begin_serving();
         let started = start(config.clone(), self.listen)
             .await
             .map_err(Failure::other)?;
@@ -99,23 +100,23 @@ impl Sandbox {
 
     fn explain(&self, address: SocketAddr) {
         let folder = self.folder.display();
-        say(format_args!(
+        log::print(format_args!(
             "the simulated gateway listens on https://{address}"
         ));
-        say(format_args!(
+        log::print(format_args!(
             "it knows client {} and the keys in {folder}/",
             self.client_id
         ));
-        say("put a sidecar in front of it:\n");
-        say(format_args!(
+        log::print("put a sidecar in front of it:\n");
+        log::print(format_args!(
             "  countersign run --client-id {} --private-key {folder}/partner.pem \\\n    \
              --alipay-public-key {folder}/alipayplus.pub.pem --upstream https://localhost:{} \\\n    \
              --upstream-ca {folder}/ca.pem\n",
             self.client_id,
             address.port()
         ));
-        say("and send it what your app would send:\n");
-        say(curl("127.0.0.1:18441", None));
+        log::print("and send it what your app would send:\n");
+        log::print(curl("127.0.0.1:18441", None));
     }
 }
 

@@ -1,16 +1,23 @@
 //! Installs the log subscriber: JSON lines for machines, readable lines for a person.
 //!
-//! Called once by `cli`. Refuses nothing itself; what may be logged is decided by [`super::line`].
+//! Called once by `cli`. Lines are written by [`super::log_writer`], and which there are is decided by
+//! [`super::line`].
 
+use std::fmt::Display;
+use std::fs::File;
 use std::io::{self, IsTerminal};
+use std::os::fd::AsFd;
+use std::sync::LazyLock;
+use std::time::Duration;
 
+use prometheus::{IntCounter, Registry};
 use tracing::{level_filters::LevelFilter, warn};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::format::FmtSpan;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-use super::redact::Redacting;
+use super::log_writer::LogWriter;
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -22,6 +29,41 @@ pub enum Format {
     Json,
     /// Readable text.
     Text,
+}
+
+/// Lines that did not reach stdout; `None` only if the name were not a metric's.
+static LOST: LazyLock<Option<IntCounter>> = LazyLock::new(|| {
+    let help = "Log lines dropped because stdout could not be written or its reader was too slow.";
+    IntCounter::new("countersign_log_lines_lost_total", help).ok()
+});
+
+/// The process's only queue of lines for stdout.
+static WRITER: LazyLock<LogWriter> = LazyLock::new(|| LogWriter::new(LOST.clone()));
+
+/// Starts the thread that writes the log; until then lines are kept. It must not start before the process is confined,
+/// as a thread is confined by itself.
+///
+/// # Errors
+/// When the system gives no thread, or no file descriptor.
+pub fn start() -> io::Result<()> {
+    let stdout = io::stdout().as_fd().try_clone_to_owned()?;
+    WRITER.start(File::from(stdout))
+}
+
+/// Adds a line to the log that is no event, such as what a command that serves prints for people.
+pub fn print(line: impl Display) {
+    WRITER.push(format!("{line}\n").into_bytes());
+}
+
+/// Waits until all lines were written, for as long as `patience`. Returns whether they were.
+pub fn flush(patience: Duration) -> bool {
+    WRITER.is_empty() || (start().is_ok() && WRITER.flush(patience))
+}
+
+/// Shows the number of lost lines in these metrics.
+pub(super) fn register(registry: &Registry) -> Result<(), prometheus::Error> {
+    LOST.iter()
+        .try_for_each(|lost| registry.register(Box::new(lost.clone())))
 }
 
 /// Sends all further log events to stdout; `level` is a level such as `info`, or a list of
@@ -38,7 +80,9 @@ pub fn install(format: Format, level: &str) {
         // Everything, as `targets` is what decides.
         .with_max_level(LevelFilter::TRACE)
         .with_span_events(FmtSpan::NONE)
-        .with_writer(|| Redacting(io::stdout()))
+        .with_writer(WRITER.clone())
+        // It would print to stderr, which may block or panic.
+        .log_internal_errors(false)
         .with_target(false);
     // A second installation (tests in one process) is refused by `tracing`; the first one stays.
     let _already_installed = if json {

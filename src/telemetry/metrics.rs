@@ -11,6 +11,7 @@ use prometheus::{
     Registry, TextEncoder,
 };
 
+use super::log;
 pub use super::reload::Reload;
 
 /// Buckets for whole exchanges: the gateway answers in tens of milliseconds to seconds.
@@ -314,6 +315,7 @@ impl Metrics {
         metrics
             .registry
             .register(Box::new(ProcessCollector::for_self()))?;
+        log::register(&metrics.registry)?;
         metrics.buffered.with_label_values::<&str>(&[]).set(0);
         metrics.tunnels_open.with_label_values::<&str>(&[]).set(0);
         Ok(metrics)

@@ -5,6 +5,7 @@
 
 pub mod line;
 pub mod log;
+mod log_writer;
 pub mod metrics;
 mod quiet;
 pub mod redact;

@@ -6,7 +6,6 @@
 //! the log's writer.
 
 use std::borrow::Cow;
-use std::io::{self, Write};
 
 /// What stands in place of a secret.
 const REDACTED: &str = "(redacted)";
@@ -181,24 +180,6 @@ fn blanks(bytes: &[u8]) -> usize {
             ([b'%', b'2', b'0', ..] | [b'%', b'0', b'A' | b'a' | b'D' | b'd', ..], _) => 3,
             _ => return at,
         };
-    }
-}
-
-/// A writer of whole lines that redacts what it is given.
-#[derive(Debug)]
-pub struct Redacting<W>(pub W);
-
-impl<W: Write> Write for Redacting<W> {
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        match std::str::from_utf8(line).map(redact) {
-            Ok(Cow::Owned(clean)) => self.0.write_all(clean.as_bytes())?,
-            _ => self.0.write_all(line)?,
-        }
-        Ok(line.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.0.flush()
     }
 }
 

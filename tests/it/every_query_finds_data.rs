@@ -22,6 +22,10 @@ const PROVED_ELSEWHERE: &[(&str, &str)] = &[
         "the local CA ends: 30 days and 3 days",
     ),
     (
+        "CountersignLogLinesLost",
+        "lost log lines warn for fifteen minutes",
+    ),
+    (
         "CountersignAbsent",
         "when no sidecar is seen for ten minutes somebody is woken",
     ),
