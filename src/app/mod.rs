@@ -34,6 +34,7 @@ use crate::clock::Clock;
 use crate::egress::Egress;
 use crate::exchange::{Direction, Ids};
 use crate::http::Budget;
+use crate::http::retries::AttemptMemory;
 use crate::ingress::Ingress;
 use crate::net::certificate::Served;
 use crate::net::drain::Drain;
@@ -164,6 +165,7 @@ impl Common {
             clock: self.clock.clone(),
             budget,
             slots: self.slots(Direction::Egress),
+            attempts: AttemptMemory::new(self.clock.now()),
             tunnels: self.tunnels(),
             metrics: self.metrics.clone(),
             pseudonym,
@@ -196,6 +198,7 @@ impl Common {
             budget,
             slots: self.slots(Direction::Ingress),
             guard: Arc::clone(guard),
+            attempts: AttemptMemory::new(self.clock.now()),
             metrics: self.metrics.clone(),
             // Another name than egress has: an app may call its own public address.
             pseudonym: format!("countersign-in-{}", self.ids.instance()),

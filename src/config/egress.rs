@@ -14,6 +14,7 @@ use crate::egress::{
     Binding, ClientIdField, Config, Route, Routes, Transparent, Tunnels, Unmatched,
 };
 use crate::exchange::Policy;
+use crate::http::retries::Policies;
 use crate::keys;
 use crate::upstream::{Host, HostPattern};
 
@@ -171,6 +172,7 @@ fn alipayplus(identity: Option<ClientId>) -> Option<Route> {
         hosts: hosts.ok()?,
         identity,
         client_id_field: ClientIdField::default(),
+        retries: Policies::egress(),
         upstream: None,
         accelerate: false,
         verify: Policy::Enforce,
@@ -204,6 +206,13 @@ fn route(node: Node, keys: &keys::Config, problems: &mut Problems) -> Option<(Ro
         client_id_field,
         problems,
     );
+    let retries = &mut route.retries;
+    for (key, policy) in [
+        ("proxy_retries", &mut retries.numbered),
+        ("repeated_requests", &mut retries.same_content),
+    ] {
+        section.set(key, policy, values::retry_policy, problems);
+    }
     route.upstream = section
         .take("upstream")
         .and_then(|node| node.parse(problems));

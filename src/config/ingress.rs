@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::document::{Map, Node, Problems};
 use super::{INGRESS, Placement, egress, listens, tls, values};
 use crate::exchange::Policy;
+use crate::http::retries::Policies;
 use crate::ingress::{Config, Replay, Route, Routes};
 use crate::keys;
 use crate::upstream::{HostPattern, Origin};
@@ -89,6 +90,7 @@ fn usual(app: Origin) -> Route {
         verify: Policy::Enforce,
         max_skew: Some(Duration::from_mins(5)),
         replay: Replay::Report,
+        retries: Policies::ingress(),
         timeout: OTHERS,
         timeouts: by_path(None, &mut Problems::default()),
         // A notification has a few KB; a stranger may send as much before he is found out.
@@ -130,6 +132,8 @@ fn route(node: Node, keys: &keys::Config, problems: &mut Problems) -> Option<(Ro
         problems,
     );
     section.set("replay", &mut route.replay, values::replay, problems);
+    let numbered = &mut route.retries.numbered;
+    section.set("proxy_retries", numbered, values::retry_policy, problems);
     section.set("timeout", &mut route.timeout, values::duration, problems);
     section.set(
         "request_limit",

@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 
 use crate::exchange::Policy;
+use crate::http::retries::RetryPolicy;
 use crate::ingress::Replay;
 use crate::net::listener::Place;
 use crate::telemetry::redact::has_secret;
@@ -125,6 +126,16 @@ pub fn replay(text: &str) -> Result<Replay, String> {
         "report" => Ok(Replay::Report),
         "enforce" => Ok(Replay::Enforce),
         _ => Err(format!("\"{text}\" is none of off, report, enforce")),
+    }
+}
+
+/// `refuse`, `report` or `allow`, for requests that repeat an earlier one.
+pub fn retry_policy(text: &str) -> Result<RetryPolicy, String> {
+    match text {
+        "refuse" => Ok(RetryPolicy::Refuse),
+        "report" => Ok(RetryPolicy::Report),
+        "allow" => Ok(RetryPolicy::Allow),
+        _ => Err(format!("\"{text}\" is none of refuse, report, allow")),
     }
 }
 

@@ -115,6 +115,11 @@ impl Verified {
         })
     }
 
+    /// The gateway's status.
+    pub fn status(&self) -> StatusCode {
+        self.head.status
+    }
+
     /// The message for the app: the gateway's bytes and fields, and the verdict.
     pub fn into_response(self) -> Response<Body> {
         let Self {

@@ -43,15 +43,16 @@ use crate::exchange::{Direction, Exchange, Fault, Ids, UNMATCHED};
 use crate::http::body::{Body, Budget, full};
 use crate::http::intake::Room;
 use crate::http::pace::Pace;
+use crate::http::retries::{self, AttemptMemory};
 use crate::http::{answer as fault_answer, intake};
-use crate::keys::Keyring;
+use crate::keys::{Identity, Keyring};
 use crate::live::Live;
 use crate::net::drain::Drain;
 use crate::net::listener::Place;
 use crate::net::serve::{Ends, Service};
 use crate::net::speaker::Speaker;
 use crate::telemetry::Metrics;
-use crate::upstream::{Limits, OwnAddresses, Upstream};
+use crate::upstream::{Limits, Origin, OwnAddresses, Upstream};
 
 /// How much of a body an app must send while it is waited for; it is next door.
 const APPS_PACE: Pace = Pace {
@@ -138,6 +139,8 @@ pub struct Egress {
     pub budget: Budget,
     /// How many exchanges may be under way.
     pub slots: Arc<Semaphore>,
+    /// How earlier attempts with the same content ended.
+    pub attempts: AttemptMemory,
     /// How many connections may be tunnels.
     pub tunnels: Arc<Semaphore>,
     /// Who counts.
@@ -208,21 +211,37 @@ impl Egress {
         };
         exchange.on_route(&route.name);
         if relay::is_unsigned_call(&request) {
+            retries::admit_unseen(exchange, request.headers(), route.retries)?;
             let how = How::unsigned(route.timeout);
             return relay::pass(self, exchange, request, (&origin, arrival), how).await;
         }
         let identity = rules.identity(route, request.headers())?;
         let room = rules.room(route);
         let buffered = Buffered::read(exchange, request, room, &self.budget).await?;
-        let signed = buffered.sign(self, identity).await?;
+        let (content, now) = (buffered.repeated_content(self, identity), self.clock.now());
+        let attempt = self.attempts.admit(exchange, content, route.retries, now)?;
+        let delivered = self
+            .deliver(exchange, buffered, (route, &origin, identity))
+            .await;
+        attempt.ended(delivered.as_ref().map(Verified::status));
+        Ok(delivered?.into_response())
+    }
+
+    /// Signs a request, sends it, and verifies what comes back.
+    async fn deliver(
+        &self,
+        exchange: &mut Exchange,
+        request: Buffered,
+        (route, origin, identity): (&Route, &Origin, &Arc<Identity>),
+    ) -> Result<Verified, Fault> {
+        let signed = request.sign(self, identity).await?;
         exchange.signed_as(&identity.client_id);
-        let message = signed.to_request(&origin, &self.pseudonym)?;
+        let message = signed.to_request(origin, &self.pseudonym)?;
         let answer = self
             .upstream
             .send(exchange, message, route.limits())
             .await?;
-        let verified = Verified::judge(self, exchange, route, &signed, answer)?;
-        Ok(verified.into_response())
+        Verified::judge(self, exchange, route, &signed, answer)
     }
 
     fn start(&self, request: &Request<Incoming>) -> Exchange {

@@ -18,6 +18,7 @@ use crate::clock::Stopwatch;
 use crate::exchange::{Code, Exchange, Fault};
 use crate::http::body::{Budget, Held};
 use crate::http::intake::Room;
+use crate::http::retries::{ATTEMPT_COUNT, ContentKey, attempt_number};
 use crate::http::{headers, intake};
 use crate::keys::Identity;
 use crate::upstream::Origin;
@@ -40,6 +41,14 @@ impl Buffered {
         let (head, body) = request.into_parts();
         let body = intake::hold(exchange, body, room, budget).await?;
         Ok(Self { head, body })
+    }
+
+    /// Its content, by which it is known when it is repeated, and the number that a proxy gave this attempt.
+    pub fn repeated_content(&self, egress: &Egress, identity: &Identity) -> (ContentKey, u32) {
+        let uri = signed_uri(&self.head.uri);
+        let (method, client) = (self.head.method.as_str(), identity.client_id.as_str());
+        let key = egress.attempts.key(method, &uri, client, &self.body.bytes);
+        (key, attempt_number(&self.head.headers))
     }
 
     /// Signs the exact bytes that will be sent, at the time of `egress`'s clock.
@@ -109,6 +118,8 @@ impl Signed {
         // A gateway behind CGI or WSGI could not tell `Client_Id` from the field that is signed.
         headers::remove_twins(&mut fields, &[CLIENT_ID]);
         headers::add_via(&mut fields, self.head.version, pseudonym);
+        // The proxy's attempts are none of the gateway's business.
+        fields.remove(ATTEMPT_COUNT);
         // The signature covers the decoded bytes, so let there be nothing to decode.
         fields.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         self.credentials.write(Kind::Request, &mut fields);

@@ -14,6 +14,7 @@ use super::arrival::Arrival;
 use super::binding::Binding;
 use super::identity::ClientIdField;
 use crate::exchange::{Code, Fault, Policy};
+use crate::http::retries::Policies;
 use crate::upstream::origin::asked;
 use crate::upstream::{Host, HostPattern, Origin};
 
@@ -53,6 +54,8 @@ pub struct Route {
     pub verify: Policy,
     /// How far `Response-Time` may be from our clock; nothing is refused for it when absent.
     pub max_skew: Option<Duration>,
+    /// What happens to requests that repeat an earlier one.
+    pub retries: Policies,
     /// The ids that an answer must not contradict.
     pub bind: Binding,
     /// From sending the request to the last byte of the answer.
@@ -282,6 +285,7 @@ mod tests {
             ],
             identity: ClientId::parse("C").ok(),
             client_id_field: ClientIdField::default(),
+            retries: Policies::egress(),
             upstream: None,
             accelerate: true,
             verify: Policy::Enforce,

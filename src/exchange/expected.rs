@@ -6,7 +6,8 @@
 //! when a reload brings routes.
 
 use super::{
-    Blame, Code, Delivery, Direction, NO_ROUTE, UNMATCHED, Unsigned, Verdict, is_verification,
+    Blame, Code, Delivery, Direction, NO_ROUTE, Repetition, UNMATCHED, Unsigned, Verdict,
+    is_verification,
 };
 use crate::telemetry::Metrics;
 use Delivery::{NotSent, Unknown};
@@ -72,6 +73,11 @@ pub fn show<'a>(
         let _shown = metrics.exchange_duration.with_label_values(&labels);
         for verdict in [Verdict::Verified, Verdict::Failed] {
             show_outcome(direction, route, verdict.as_str(), metrics);
+        }
+        for repetition in Repetition::ALL {
+            let labels = [direction.as_str(), route, repetition.as_str()];
+            let counter = metrics.repeated_requests.with_label_values(&labels);
+            counter.inc_by(0);
         }
         for (code, deliveries) in codes {
             show_one(route, *code, deliveries);

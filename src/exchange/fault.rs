@@ -94,6 +94,8 @@ codes! {
     ShuttingDown = "shutting_down", SERVICE_UNAVAILABLE, Us;
     /// The request's `Client-Id` is none of our identities, or nothing says whose key should sign.
     IdentityUnknown = "identity_unknown", BAD_REQUEST, Caller;
+    /// A proxy repeats a request that may have been delivered.
+    RetriedByProxy = "retried_by_proxy", BAD_GATEWAY, Caller;
     /// The request could not be signed.
     SigningFailed = "signing_failed", INTERNAL_SERVER_ERROR, Us;
     /// No route is for that path and host.

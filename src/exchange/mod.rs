@@ -21,7 +21,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 pub use fault::{Blame, Code, Delivery, Fault};
 pub use ids::Ids;
 pub use tunnel::{Tunnel, Way};
-pub use verdict::{Policy, Unsigned, Verdict};
+pub use verdict::{Policy, Repetition, Unsigned, Verdict};
 
 use self::ids::trace_id;
 use crate::clock::Stopwatch;
@@ -197,6 +197,21 @@ impl Exchange {
     /// The very same request was here before.
     pub fn replayed(&mut self) {
         self.line.replayed = Some(true);
+    }
+
+    /// The request repeats an earlier one.
+    pub fn repeated(&mut self, repetition: Repetition) {
+        let labels = [self.line.direction, &self.line.route, repetition.as_str()];
+        self.metrics
+            .repeated_requests
+            .with_label_values(&labels)
+            .inc();
+    }
+
+    /// Something is wrong that the route lets pass: logged as a warning, counted by the caller.
+    pub fn warn_of(&mut self, fault: &Fault) {
+        self.line.error = Some(fault.code().as_str());
+        self.line.reason = Some(fault.chain());
     }
 
     /// The exchange ends with an answer of ours in place of the peer's.

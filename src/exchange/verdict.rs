@@ -37,6 +37,39 @@ impl Verdict {
     }
 }
 
+/// What was done with a request that repeats an earlier one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Repetition {
+    /// It was refused.
+    Refused,
+    /// It passed: no earlier attempt was delivered.
+    NotDelivered,
+    /// It passed with a warning: a proxy numbered it as a further attempt.
+    Numbered,
+    /// It passed with a warning: an earlier one with the same content may have been delivered.
+    SameContent,
+}
+
+impl Repetition {
+    /// All of them.
+    pub const ALL: [Self; 4] = [
+        Self::Refused,
+        Self::NotDelivered,
+        Self::Numbered,
+        Self::SameContent,
+    ];
+
+    /// The name in metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Refused => "refused",
+            Self::NotDelivered => "not_delivered",
+            Self::Numbered => "attempt_count",
+            Self::SameContent => "same_content",
+        }
+    }
+}
+
 /// What kind of answer needed no signature and had none: the gateway's way to refuse a request, or the
 /// status of one that says nothing so plain, be it the gateway's or somebody's before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -12,6 +12,7 @@ pub mod intake;
 pub mod json;
 pub mod pace;
 pub mod result;
+pub mod retries;
 pub mod wire;
 
 pub use body::{Body, Budget, Held};

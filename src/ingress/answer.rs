@@ -69,6 +69,11 @@ impl Answer {
         Self { head, body }
     }
 
+    /// The app's status.
+    pub fn status(&self) -> StatusCode {
+        self.head.status
+    }
+
     /// The message for the caller.
     pub async fn into_response(
         mut self,

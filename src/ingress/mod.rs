@@ -27,6 +27,7 @@ use crate::exchange::{Code, Direction, Exchange, Fault, Ids};
 use crate::http::body::{Body, Budget, full};
 use crate::http::intake::Room;
 use crate::http::pace::Pace;
+use crate::http::retries::AttemptMemory;
 use crate::http::{answer as fault_answer, intake};
 use crate::keys::Keyring;
 use crate::live::Live;
@@ -78,6 +79,8 @@ pub struct Ingress {
     pub slots: Arc<Semaphore>,
     /// What was here before.
     pub guard: Arc<Guard>,
+    /// How earlier attempts with the same content ended.
+    pub attempts: AttemptMemory,
     /// Who counts.
     pub metrics: Metrics,
     /// Who names exchanges.
@@ -165,6 +168,20 @@ impl Ingress {
 
     /// Hands a request to the app and takes its answer. What goes wrong here is told like an answer.
     async fn pass_on(
+        &self,
+        exchange: &mut Exchange,
+        received: &Received<'_>,
+    ) -> Result<Answer, Fault> {
+        let (content, now) = (received.repeated_content(&self.attempts), self.clock.now());
+        let attempt = self
+            .attempts
+            .admit(exchange, content, received.retries(), now)?;
+        let answer = self.deliver(exchange, received).await;
+        attempt.ended(answer.as_ref().map(Answer::status));
+        answer
+    }
+
+    async fn deliver(
         &self,
         exchange: &mut Exchange,
         received: &Received<'_>,

@@ -24,6 +24,7 @@ use crate::exchange::{Code, Direction, Exchange, Fault, Policy, Verdict};
 use crate::http::body::Held;
 use crate::http::headers::{self, VERDICT};
 use crate::http::intake;
+use crate::http::retries::{AttemptMemory, ContentKey, Policies, attempt_number};
 use crate::keys::{Identity, Keyring};
 use crate::upstream::Limits;
 
@@ -223,6 +224,18 @@ impl<'a> Received<'a> {
     /// Who signs the answer, if the caller proved to be the gateway.
     pub fn caller(&self) -> Option<&Identity> {
         self.proof.caller.as_deref()
+    }
+
+    /// Its content, by which it is known when it is repeated, and the number that a proxy gave this attempt.
+    pub fn repeated_content(&self, attempts: &AttemptMemory) -> (ContentKey, u32) {
+        let client = self.caller().map_or("", |caller| caller.client_id.as_str());
+        let key = attempts.key(self.method().as_str(), &self.uri, client, &self.body.bytes);
+        (key, attempt_number(&self.head.headers))
+    }
+
+    /// What happens to it when a proxy repeats it.
+    pub fn retries(&self) -> Policies {
+        self.route.retries
     }
 
     /// What the app's answer may take.

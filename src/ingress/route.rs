@@ -12,6 +12,7 @@ use countersign_protocol::ClientId;
 use percent_encoding::percent_decode_str;
 
 use crate::exchange::{Code, Fault, Policy};
+use crate::http::retries::Policies;
 use crate::upstream::origin::asked;
 use crate::upstream::{Host, HostPattern, Origin};
 
@@ -51,6 +52,8 @@ pub struct Route {
     pub max_skew: Option<Duration>,
     /// What happens to a request that was here before.
     pub replay: Replay,
+    /// What happens to requests that a proxy repeats.
+    pub retries: Policies,
     /// How long Alipay+ waits for the answer.
     pub timeout: Duration,
     /// The same for paths that end like this, the most exact one first.
@@ -229,6 +232,7 @@ mod tests {
             verify: Policy::Enforce,
             max_skew: None,
             replay: Replay::Report,
+            retries: Policies::ingress(),
             timeout: Duration::from_secs(5),
             timeouts: vec![
                 ("payments/pay".to_owned(), Duration::from_secs(9)),

@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{
-    Encoder, Error, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts,
-    Registry, TextEncoder,
+    Encoder, Error, GaugeVec, HistogramVec, IntCounterVec, IntGaugeVec, Registry, TextEncoder,
 };
 
-use super::log;
 pub use super::reload::Reload;
+
+use super::log;
+use super::table::Table;
 
 /// Buckets for whole exchanges: the gateway answers in tens of milliseconds to seconds.
 const EXCHANGE_BUCKETS: &[f64] = &[
@@ -87,6 +88,8 @@ pub struct Metrics {
     pub clock_skew: GaugeVec,
     /// Requests from the gateway that were here before.
     pub replays: IntCounterVec,
+    /// Requests that repeat an earlier one, by what was done with them.
+    pub repeated_requests: IntCounterVec,
     /// Blind tunnels by result.
     pub tunnels: IntCounterVec,
     /// Blind tunnels now.
@@ -268,6 +271,11 @@ impl Metrics {
                 "Authentic requests from the gateway that are byte for byte the same as an earlier one.",
                 &["route"],
             )?,
+            repeated_requests: table.counters(
+                "countersign_repeated_requests_total",
+                "Requests that repeat an earlier one, by what was done with them.",
+                &["direction", "route", "result"],
+            )?,
             tunnels: table.counters(
                 "countersign_tunnels_total",
                 "Ended tunnels, whose bytes pass unread, by result.",
@@ -343,43 +351,6 @@ impl Metrics {
         self.verify_duration
             .with_label_values::<&str>(&[])
             .observe(took.as_secs_f64());
-    }
-}
-
-struct Table {
-    registry: Registry,
-}
-
-impl Table {
-    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, Error> {
-        let metric = IntCounterVec::new(Opts::new(name, help), labels)?;
-        self.registry.register(Box::new(metric.clone()))?;
-        Ok(metric)
-    }
-
-    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, Error> {
-        let metric = IntGaugeVec::new(Opts::new(name, help), labels)?;
-        self.registry.register(Box::new(metric.clone()))?;
-        Ok(metric)
-    }
-
-    fn float_gauges(&self, name: &str, help: &str, labels: &[&str]) -> Result<GaugeVec, Error> {
-        let metric = GaugeVec::new(Opts::new(name, help), labels)?;
-        self.registry.register(Box::new(metric.clone()))?;
-        Ok(metric)
-    }
-
-    fn histograms(
-        &self,
-        name: &str,
-        help: &str,
-        labels: &[&str],
-        buckets: &[f64],
-    ) -> Result<HistogramVec, Error> {
-        let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
-        let metric = HistogramVec::new(options, labels)?;
-        self.registry.register(Box::new(metric.clone()))?;
-        Ok(metric)
     }
 }
 

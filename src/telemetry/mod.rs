@@ -10,6 +10,7 @@ pub mod metrics;
 mod quiet;
 pub mod redact;
 mod reload;
+mod table;
 
 pub use line::Line;
 pub use metrics::Metrics;

@@ -391,3 +391,19 @@ fn ids_that_cannot_be_compared_have_their_line() {
         assert!(line.contains(&format!("{place}{expected}")), "{line}");
     }
 }
+
+#[test]
+fn policies_of_retries_that_do_not_exist_have_their_line() {
+    let files = Files::new();
+    let route = "      proxy_retries: never\n      repeated_requests: enforce";
+    let file = files.config("https://localhost:1", route, "");
+    let output = countersign(&["check", "--config", text(&file)]);
+    assert_eq!(output.status.code(), Some(64));
+    let errors = String::from_utf8(output.stderr).unwrap();
+    for line in [
+        "egress.routes[0].proxy_retries: \"never\" is none of refuse, report, allow",
+        "egress.routes[0].repeated_requests: \"enforce\" is none of refuse, report, allow",
+    ] {
+        assert!(errors.contains(line), "{errors}");
+    }
+}

@@ -22,6 +22,10 @@ const PROVED_ELSEWHERE: &[(&str, &str)] = &[
         "the local CA ends: 30 days and 3 days",
     ),
     (
+        "CountersignProxyRetries",
+        "refused retries of a proxy warn for fifteen minutes",
+    ),
+    (
         "CountersignLogLinesLost",
         "lost log lines warn for fifteen minutes",
     ),

@@ -84,6 +84,7 @@ mod pods_that_cannot_stay_as_they_are;
 mod redirect_is_explained;
 mod redirect_rules;
 mod redirected_apps_need_no_change;
+mod retried_by_proxy;
 mod service_managers_are_told;
 #[cfg(feature = "pkcs11")]
 mod sidecars_sign_with_tokens;

@@ -6,6 +6,7 @@ pub mod cluster;
 pub mod conditions;
 pub mod daemon;
 pub mod entrances;
+pub mod envoy;
 pub mod faulty;
 #[cfg(feature = "pkcs11")]
 pub mod fleet;
