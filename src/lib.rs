@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! cli → app → config → {egress | ingress | admin | redirect | sandbox | kube} → {upstream | ca} → net
-//!     → {http | keys} → exchange → telemetry → {clock | live | task}
+//!     → {http | keys} → exchange → telemetry → {clock | confinement | live | task}
 //! ```
 //!
 //! The flow: app → `net` accepts → `egress` routes, buffers, signs → `upstream` sends, buffers →
@@ -17,6 +17,7 @@ pub mod ca;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod confinement;
 pub mod egress;
 pub mod exchange;
 pub mod http;

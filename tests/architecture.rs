@@ -18,7 +18,7 @@ const STEPS: &[&[&str]] = &[
     &["http", "keys"],
     &["exchange"],
     &["telemetry"],
-    &["clock", "live", "task"],
+    &["clock", "confinement", "live", "task"],
 ];
 
 fn step(room: &str) -> Option<usize> {

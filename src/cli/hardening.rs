@@ -18,6 +18,7 @@ use tracing::{info, warn};
 
 use super::environment;
 use crate::config::Config;
+use crate::confinement;
 
 /// What every process of a system may need to read while it runs: names and how they are resolved,
 /// root certificates, libraries that the C library loads late, the process itself for its metrics, and
@@ -81,9 +82,10 @@ pub(super) fn forbid_core_dumps() {
 
 /// Confines this thread, and all it starts, to reading these folders and the system's.
 pub(super) fn confine_to(folders: &BTreeSet<PathBuf>) -> Confinement {
+    // Of any file in them: a folder may be reached by links, too.
     let reads = folders
         .iter()
-        .filter_map(|folder| std::path::absolute(folder).ok());
+        .flat_map(|folder| confinement::folders_of(&folder.join("file")));
     let reads = reads.collect();
     let new_privileges = set_no_new_privs(true).is_err();
     let writes = BTreeSet::new();
@@ -126,25 +128,8 @@ fn readable(config: &Config, file: Option<&Path>) -> BTreeSet<PathBuf> {
     let named = named.iter().map(PathBuf::as_path).chain(file);
     named
         .chain(root_file.as_deref())
-        .flat_map(folders)
+        .flat_map(confinement::folders_of)
         .chain(root_folder)
-        .collect()
-}
-
-/// Where a file is named and, behind links, where it is. Of a file in the root folder itself only the
-/// file: its folder would be everything.
-fn folders(file: &Path) -> Vec<PathBuf> {
-    let whole = std::path::absolute(file);
-    let named = whole.unwrap_or_else(|_no_folder| file.to_owned());
-    let is = file.canonicalize().ok();
-    let folder = |file: PathBuf| match file.parent() {
-        Some(folder) if folder.parent().is_some() => folder.to_owned(),
-        _ => file,
-    };
-    [Some(named), is]
-        .into_iter()
-        .flatten()
-        .map(folder)
         .collect()
 }
 
@@ -164,6 +149,11 @@ fn restrict(
         .add_rules(rules(reads, read))?
         .add_rules(rules(writes, write))?
         .restrict_self()?;
+    if status.ruleset != RulesetStatus::NotEnforced {
+        let system = SYSTEM.iter().map(PathBuf::from);
+        let readable = reads.iter().chain(writes).cloned().chain(system);
+        confinement::confined_to(readable.collect());
+    }
     Ok(match status.ruleset {
         RulesetStatus::FullyEnforced => Landlock::Full,
         RulesetStatus::PartiallyEnforced => Landlock::Part,
@@ -231,25 +221,5 @@ impl fmt::Display for Landlock {
             Self::Module => f.write_str("off: nobody knows which files a PKCS#11 module needs"),
             Self::Failed(error) => write!(f, "off: {error}"),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_file_opens_its_folder_and_the_one_behind_its_link_but_never_everything() {
-        let folder = tempfile::tempdir().unwrap();
-        let (here, there) = (folder.path().join("here"), folder.path().join("there"));
-        std::fs::create_dir(&here).unwrap();
-        std::fs::create_dir(&there).unwrap();
-        std::fs::write(there.join("key.pem"), "").unwrap();
-        std::os::unix::fs::symlink(there.join("key.pem"), here.join("key.pem")).unwrap();
-        assert_eq!(folders(&here.join("key.pem")), [here, there]);
-        let alone = PathBuf::from("/key.pem");
-        assert_eq!(folders(&alone), [alone]);
-        let own = std::env::current_dir().unwrap();
-        assert_eq!(folders(Path::new("Cargo.toml")), [own.clone(), own]);
     }
 }

@@ -22,6 +22,7 @@ use std::time::Duration;
 pub use self::placement::Placement;
 
 use self::document::{Map, Problems};
+use crate::confinement;
 use crate::net::drain;
 use crate::net::listener::Place;
 use crate::net::watch::Watch;
@@ -170,7 +171,10 @@ impl File {
                 let (config, problems) = read(&name, &text, folder, placement);
                 (config, problems, text)
             }
-            Err(error) => (None, vec![unreadable(&name, &error)], String::new()),
+            Err(error) => {
+                let error = confinement::explain(path, error);
+                (None, vec![unreadable(&name, &error)], String::new())
+            }
         };
         Loaded {
             config,

@@ -17,6 +17,7 @@ use super::error::{Problem, exposed};
 use super::identity::SigningKey;
 use super::token::{self, TokenKey};
 use super::{Environment, KeyConfig, KeyError, Source, named};
+use crate::confinement;
 
 /// No key comes near this size, in bytes.
 const LARGEST: u64 = 64 * 1024;
@@ -179,7 +180,8 @@ fn fail(config: &KeyConfig, problem: Problem) -> KeyError {
 
 fn file_bytes(config: &KeyConfig, file: &Path) -> Result<Secret, KeyError> {
     let fail = |problem| KeyError::new(config, named(file).into_owned(), problem);
-    let opened = File::open(file).map_err(|error| fail(Problem::Unreadable(error)))?;
+    let opened = File::open(file)
+        .map_err(|error| fail(Problem::Unreadable(confinement::explain(file, error))))?;
     let facts = opened
         .metadata()
         .map_err(|error| fail(Problem::Unreadable(error)))?;

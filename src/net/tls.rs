@@ -19,6 +19,8 @@ use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tracing::warn;
 
+use crate::confinement;
+
 /// Why TLS cannot be set up.
 #[derive(Debug)]
 pub enum TlsError {
@@ -155,7 +157,10 @@ impl ResolvesServerCert for Nothing {
 /// # Errors
 /// When it cannot be read or holds none.
 pub fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let pem = fs::read(file).map_err(|error| TlsError::Unreadable(file.to_owned(), error))?;
+    let pem = fs::read(file).map_err(|error| {
+        let error = confinement::explain(file, error);
+        TlsError::Unreadable(file.to_owned(), error)
+    })?;
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
     match found {
         Ok(certificates) if !certificates.is_empty() => Ok(certificates),

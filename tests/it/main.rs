@@ -85,6 +85,7 @@ mod redirect_is_explained;
 mod redirect_rules;
 mod redirected_apps_need_no_change;
 mod retried_by_proxy;
+mod rotation_through_links;
 mod service_managers_are_told;
 #[cfg(feature = "pkcs11")]
 mod sidecars_sign_with_tokens;

@@ -17,6 +17,7 @@ use zeroize::Zeroizing;
 
 use super::error::{CallError, PinProblem, Place, TokenError};
 use super::module::Lease;
+use crate::confinement;
 
 /// No PIN comes near this length, in bytes.
 const LONGEST: u64 = 1024;
@@ -35,7 +36,8 @@ impl Pin {
         let unreadable = |error| fail(PinProblem::Unreadable(error));
         // One buffer of the full size: growing would leave copies behind.
         let mut bytes = Zeroizing::new(Vec::with_capacity(1024 + 1));
-        let opened = File::open(file).map_err(unreadable)?;
+        let opened = File::open(file);
+        let opened = opened.map_err(|error| unreadable(confinement::explain(file, error)))?;
         let read = opened.take(LONGEST + 1).read_to_end(&mut bytes);
         if u64::try_from(read.map_err(unreadable)?).is_ok_and(|length| length > LONGEST) {
             return Err(fail(PinProblem::TooLong));

@@ -20,6 +20,7 @@ use zeroize::Zeroizing;
 use super::error::Problem;
 use super::{CertificateError, Clients, Config, Loaded, Source};
 use crate::clock::Clock;
+use crate::confinement;
 use crate::net::{tls, x509};
 
 /// A long chain has some 10 KiB, all the CAs of a system some 250.
@@ -139,7 +140,8 @@ fn certificates(
 fn read(source: &Source) -> Result<Zeroizing<Vec<u8>>, CertificateError> {
     let fail = |problem| CertificateError::new(source, problem);
     let unreadable = |error| fail(Problem::Unreadable(error));
-    let file = File::open(&source.file).map_err(unreadable)?;
+    let file = File::open(&source.file);
+    let file = file.map_err(|error| unreadable(confinement::explain(&source.file, error)))?;
     let facts = file.metadata().map_err(unreadable)?;
     if facts.is_dir() {
         return Err(fail(Problem::Directory));
