@@ -39,6 +39,7 @@ use crate::ingress::Ingress;
 use crate::net::certificate::Served;
 use crate::net::drain::Drain;
 use crate::net::handshake::Tls;
+use crate::net::linger::Linger;
 use crate::net::listener::BindError;
 use crate::net::serve::Settings;
 use crate::net::watch::Watch;
@@ -92,6 +93,9 @@ pub async fn start(mut prepared: Prepared) -> Result<Running, StartError> {
 
 /// How long a connection from outside may be without a request: strangers can make many.
 const STRANGERS: Duration = Duration::from_secs(30);
+/// How long a connection of ingress lingers, and in what time 1 KiB must come: its client may have proved nothing.
+const UNAUTHENTICATED_LINGER: (Duration, Duration) =
+    (Duration::from_secs(10), Duration::from_secs(2));
 
 /// What the rooms share.
 struct Common {
@@ -253,6 +257,12 @@ impl Common {
             head_timeout: match direction {
                 Direction::Ingress => STRANGERS,
                 Direction::Egress => usual.head_timeout,
+            },
+            linger: match direction {
+                Direction::Ingress => {
+                    Linger::new(UNAUTHENTICATED_LINGER.0, UNAUTHENTICATED_LINGER.1)
+                }
+                Direction::Egress => usual.linger.clone(),
             },
             ..usual
         }

@@ -12,22 +12,17 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use ::http::StatusCode;
 use bytes::{Bytes, BytesMut};
 use prometheus::IntCounterVec;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Sleep, sleep};
 
+use super::linger::{Linger, Lingering};
 use crate::http::wire::{At, BadRequest, Limits, Malformed, Requests, Step};
 
 /// What hyper reads in place of a head that is refused. Its answer is given by [`Link`] alone.
 const STAND_IN: &[u8] = b"GET / HTTP/1.1\r\nhost: refused.invalid\r\nconnection: close\r\n\r\n";
-
-/// How long, and how many bytes, a peer is listened to that is still sending when it was answered: a
-/// socket closed with bytes unread is reset, and the answer lost (RFC 9112 section 9.6).
-const LINGER: (Duration, usize) = (Duration::from_secs(1), 1 << 20);
 
 /// A connection whose requests are read strictly before hyper gets them.
 #[derive(Debug)]
@@ -59,11 +54,11 @@ enum Flow {
 }
 
 /// How far the end of a connection is.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct End {
+    linger: Linger,
     is_shut: bool,
-    discarded: usize,
-    deadline: Option<Pin<Box<Sleep>>>,
+    lingering: Option<Lingering>,
 }
 
 /// What the two sides of hyper, its connection and its service, know of each other.
@@ -126,6 +121,7 @@ impl<I> Guarded<I> {
         link: Arc<Link>,
         limits: Limits,
         counted: Option<(IntCounterVec, &'static str)>,
+        linger: Linger,
     ) -> Self {
         Self {
             io,
@@ -137,7 +133,11 @@ impl<I> Guarded<I> {
             read: 0,
             ready: 0,
             passed: false,
-            end: End::default(),
+            end: End {
+                linger,
+                is_shut: false,
+                lingering: None,
+            },
         }
     }
 
@@ -301,7 +301,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<I> {
         Pin::new(&mut self.get_mut().io).poll_flush(cx)
     }
 
-    /// Ends our side, and listens a little to a peer that may not have read its answer yet.
+    /// Ends our side, and lingers while the client may still be sending.
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if !this.end.is_shut {
@@ -311,20 +311,12 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<I> {
         if !this.is_behind() {
             return Poll::Ready(Ok(()));
         }
-        let end = &mut this.end;
-        let (patience, most) = LINGER;
-        let deadline = end
-            .deadline
-            .get_or_insert_with(|| Box::pin(sleep(patience)));
-        let mut scratch = [0; 4096];
-        while end.discarded < most && deadline.as_mut().poll(cx).is_pending() {
-            let mut unread = ReadBuf::new(&mut scratch);
-            match ready!(Pin::new(&mut this.io).poll_read(cx, &mut unread)) {
-                Ok(()) if !unread.filled().is_empty() => end.discarded += unread.filled().len(),
-                Ok(()) | Err(_) => break,
-            }
-        }
-        Poll::Ready(Ok(()))
+        let linger = &this.end.linger;
+        let lingering = this
+            .end
+            .lingering
+            .get_or_insert_with(|| Lingering::start(linger));
+        lingering.poll_discard(&mut this.io, cx).map(Ok)
     }
 
     fn poll_write_vectored(
@@ -342,7 +334,9 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<I> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+
     use tokio::time::timeout;
 
     use super::*;
@@ -350,24 +344,31 @@ mod tests {
     fn pair() -> (DuplexStream, Guarded<DuplexStream>) {
         let (far, near) = tokio::io::duplex(1024);
         let limits = Limits::of_head(64 * 1024);
-        (far, Guarded::new(near, Arc::default(), limits, None))
+        (
+            far,
+            Guarded::new(near, Arc::default(), limits, None, Linger::default()),
+        )
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_peer_that_is_still_sending_is_listened_to_for_a_second() {
+    async fn a_client_that_is_still_sending_is_lingered_for() {
         let (mut far, mut near) = pair();
         far.write_all(b"GET / HTTP/1.1\nand more").await.unwrap();
         let mut seen = Vec::new();
         near.read_to_end(&mut seen).await.unwrap();
         assert_eq!(seen, STAND_IN);
         let mut ending = std::pin::pin!(near.shutdown());
-        let most = Duration::from_millis(900);
+        let sending = async {
+            for _ in 0..3000 {
+                far.write_all(&[b'x'; 1000]).await.unwrap();
+            }
+        };
         tokio::select! {
             biased;
             ended = &mut ending => panic!("too early: {ended:?}"),
-            written = far.write_all(&[b'x'; 5000]) => written.unwrap(),
+            () = sending => {}
         }
-        assert!(timeout(most, &mut ending).await.is_err());
+        let most = Duration::from_millis(10_100);
         assert!(timeout(most, &mut ending).await.is_ok());
     }
 

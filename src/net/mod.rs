@@ -8,6 +8,7 @@ pub mod certificate;
 pub mod drain;
 pub mod guard;
 pub mod handshake;
+pub mod linger;
 pub mod listener;
 pub mod network;
 pub mod opening;

@@ -17,6 +17,7 @@ use tracing::{debug, warn};
 
 use super::drain::{Drain, Phase};
 use super::handshake::Tls;
+use super::linger::Linger;
 use super::places::{Place, Places};
 use super::speaker::Speaker;
 use crate::exchange::Fault;
@@ -111,6 +112,8 @@ pub struct Settings {
     pub head_timeout: Duration,
     /// How long a peer may take no byte of its answer.
     pub write_timeout: Duration,
+    /// How long a connection lingers whose client is still sending when it was answered.
+    pub linger: Linger,
     /// The largest request head, in bytes.
     pub head_limit: usize,
     /// TLS, unless the listener speaks plain HTTP.
@@ -130,6 +133,7 @@ impl Settings {
             quiet_give_way: false,
             head_timeout: HEAD_TIMEOUT,
             write_timeout: WRITE_TIMEOUT,
+            linger: Linger::default(),
             head_limit: HEAD_LIMIT,
             tls: None,
             open,

@@ -75,7 +75,8 @@ impl Speaker {
             let counter = metrics.unfinished_heads.with_label_values(&[*name]);
             Unfinished(counter, Arc::clone(&link))
         });
-        let io = Guarded::new(io, Arc::clone(&link), limits, malformed);
+        let linger = self.settings.linger.clone();
+        let io = Guarded::new(io, Arc::clone(&link), limits, malformed, linger);
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(self.settings.head_timeout)

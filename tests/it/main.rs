@@ -65,6 +65,7 @@ mod keys_come_from_anywhere;
 #[cfg(feature = "pkcs11")]
 mod keys_in_tokens;
 mod limits_hold_and_traffic_goes_on;
+mod lingering_close;
 mod log_output;
 mod malformed_answers_are_refused;
 mod malformed_requests_are_refused;
