@@ -31,7 +31,7 @@ use crate::admin::{self, Admin};
 use crate::ca::trust::{self, TrustError};
 use crate::ca::{Authority, AuthorityError};
 use crate::clock::Clock;
-use crate::egress::Egress;
+use crate::egress::{Egress, self_check};
 use crate::exchange::{Direction, Ids};
 use crate::http::Budget;
 use crate::http::retries::AttemptMemory;
@@ -161,6 +161,7 @@ impl Common {
             self.metrics.clone(),
         );
         let (budget, drain) = (self.budget(), Drain::new());
+        let token = self_check::Token::new(self.ids.instance());
         let service = Egress {
             rules: rules.clone(),
             upstream: Upstream::new(connector, budget.clone()),
@@ -170,6 +171,7 @@ impl Common {
             budget,
             slots: self.slots(Direction::Egress),
             attempts: AttemptMemory::new(self.clock.now()),
+            token: token.clone(),
             tunnels: self.tunnels(),
             metrics: self.metrics.clone(),
             pseudonym,
@@ -178,6 +180,10 @@ impl Common {
         };
         let settings = self.settings(Direction::Egress, None);
         let servers = serve(listeners, service, &settings, &drain);
+        if let Some(every) = rules.now().config.transparent.self_check {
+            let check = self_check::run(token, every, self.metrics.clone(), drain.clone());
+            task::spawn(check);
+        }
         Side { drain, servers }
     }
 

@@ -86,6 +86,9 @@ struct Place {
     /// /etc/resolv.conf without the hosts file.
     #[arg(long, value_name = "NAMESERVERS", value_parser = config::upstream::nameservers)]
     nameservers: Option<Nameservers>,
+    /// Check every minute that the redirect rules (countersign redirect) are in force.
+    #[arg(long)]
+    redirect_self_check: bool,
 }
 
 impl From<Place> for Placement {
@@ -97,6 +100,7 @@ impl From<Place> for Placement {
             trust_directory: place.trust_directory,
             ca_directory: place.ca_directory,
             nameservers: place.nameservers,
+            redirect_self_check: place.redirect_self_check,
         }
     }
 }

@@ -126,6 +126,8 @@ fn transparent(mut section: Map, problems: &mut Problems) -> Transparent {
         values::duration,
         problems,
     );
+    let self_check = &mut transparent.self_check;
+    section.set("self_check", self_check, values::duration_or_off, problems);
     if let Some(node) = section.take("opaque_ports") {
         transparent.opaque_ports = ports(node, problems);
     }

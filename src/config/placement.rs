@@ -6,12 +6,16 @@
 //! the loader.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::Config;
 use super::document::Problems;
 use crate::admin;
 use crate::net::listener::Place;
 use crate::upstream::nameservers::Nameservers;
+
+/// How often the redirect rules are checked where the file does not say it.
+const SELF_CHECK: Duration = Duration::from_mins(1);
 
 /// Where a sidecar stands; what is empty or absent is left as the file has it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -28,6 +32,8 @@ pub struct Placement {
     pub ca_directory: Option<PathBuf>,
     /// Who is asked for names.
     pub nameservers: Option<Nameservers>,
+    /// Whether it is checked that the kernel's redirect rules are in force.
+    pub redirect_self_check: bool,
 }
 
 impl Placement {
@@ -41,7 +47,12 @@ impl Placement {
             trust_directory,
             ca_directory,
             nameservers,
+            redirect_self_check,
         } = self;
+        if let Some(section) = config.egress.as_mut().filter(|_| *redirect_self_check) {
+            let usual = section.transparent.self_check.or(Some(SELF_CHECK));
+            section.transparent.self_check = usual;
+        }
         if let Some(section) = config.egress.as_mut().filter(|_| !egress.is_empty()) {
             section.listen.clone_from(egress);
         }

@@ -15,6 +15,7 @@ pub mod reception;
 pub mod relay;
 pub mod request;
 pub mod route;
+pub mod self_check;
 mod tunnel;
 
 use std::fmt;
@@ -102,6 +103,8 @@ pub struct Transparent {
     pub peek_timeout: Duration,
     /// Destination ports whose connections pass without a look.
     pub opaque_ports: Vec<u16>,
+    /// How often it is checked that the redirect rules are in force.
+    pub self_check: Option<Duration>,
 }
 
 impl Default for Transparent {
@@ -110,6 +113,7 @@ impl Default for Transparent {
             enabled: true,
             peek_timeout: Duration::from_millis(300),
             opaque_ports: Vec::new(),
+            self_check: None,
         }
     }
 }
@@ -139,6 +143,8 @@ pub struct Egress {
     pub budget: Budget,
     /// How many exchanges may be under way.
     pub slots: Arc<Semaphore>,
+    /// What connections of the self-check are answered with.
+    pub token: self_check::Token,
     /// How earlier attempts with the same content ended.
     pub attempts: AttemptMemory,
     /// How many connections may be tunnels.

@@ -48,6 +48,9 @@ impl Reception {
     /// Stays with the connection to its end.
     pub async fn receive(self, stream: TcpStream) {
         let original = self.original(&stream);
+        if original.is_some_and(original::is_probe) {
+            return self.egress.respond_to_self_check(stream).await;
+        }
         let mut app = Peeked::new(stream);
         let purpose = async {
             match original {

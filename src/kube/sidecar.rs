@@ -165,6 +165,9 @@ impl Settings {
             // The hosts file leads the gateway's names back here.
             arguments.push("--nameservers=system".to_owned());
         }
+        if let Way::Redirect { .. } = self.way_in {
+            arguments.push("--redirect-self-check".to_owned());
+        }
         if self.has_ingress() {
             arguments.push(format!("--ingress-listen=:{}", self.ingress_port));
         }

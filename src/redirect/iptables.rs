@@ -4,6 +4,7 @@
 //! one that is wanted; the same in reverse takes it back. Only lines with our chain's name occur.
 
 use super::rules::{Family, Rules, Step};
+use crate::net::original::PROBE_PORT;
 
 /// The name of our chain.
 const CHAIN: &str = "COUNTERSIGN";
@@ -47,7 +48,6 @@ impl Chain {
 
 /// The input of `iptables-restore --noflush` that makes `after` of `before`; one transaction.
 pub(super) fn change(before: Option<&Chain>, after: Option<&Chain>, family: Family) -> String {
-    let mut surplus = before.map_or_else(Vec::new, |chain| chain.jumps.clone());
     let mut lines = vec![
         format!(
             "# countersign redirect: input of {}-restore --noflush",
@@ -59,14 +59,12 @@ pub(super) fn change(before: Option<&Chain>, after: Option<&Chain>, family: Fami
         // Makes the chain, or empties it.
         lines.push(format!(":{CHAIN} - [0:0]"));
         lines.extend(chain.rules.iter().cloned());
-        for jump in &chain.jumps {
-            match surplus.iter().position(|there| there == jump) {
-                Some(place) => drop(surplus.remove(place)),
-                None => lines.push(jump.clone()),
-            }
-        }
     }
-    lines.extend(surplus.iter().map(|jump| jump.replacen("-A", "-D", 1)));
+    let old = before.iter().flat_map(|chain| &chain.jumps);
+    lines.extend(old.map(|jump| jump.replacen("-A", "-D", 1)));
+    // First in its chain, whatever others have put there: the first rule that fits holds.
+    let new = after.iter().flat_map(|chain| &chain.jumps);
+    lines.extend(new.map(|jump| jump.replacen("-A OUTPUT", "-I OUTPUT 1", 1)));
     if before.is_some() && after.is_none() {
         lines.push(format!("-F {CHAIN}"));
         lines.push(format!("-X {CHAIN}"));
@@ -86,6 +84,10 @@ pub(super) fn program(family: Family) -> &'static str {
 fn line(step: Step, rules: &Rules) -> String {
     match step {
         Step::PassLocal => "-o lo -j RETURN".to_owned(),
+        Step::Probe(address) => {
+            let to = rules.port();
+            format!("-d {address} -p tcp --syn --dport {PROBE_PORT} -j REDIRECT --to-ports {to}")
+        }
         Step::PassUser(uid) => format!("-m owner --uid-owner {uid} -j RETURN"),
         Step::PassGroup(gid) => format!("-m owner --gid-owner {gid} -j RETURN"),
         Step::PassPort(port) => format!("-p tcp --dport {port} -j RETURN"),
@@ -110,13 +112,14 @@ mod tests {
 *nat
 :COUNTERSIGN - [0:0]
 -A COUNTERSIGN -o lo -j RETURN
+-A COUNTERSIGN -d 2001:db8::fe -p tcp --syn --dport 443 -j REDIRECT --to-ports 18441
 -A COUNTERSIGN -m owner --uid-owner 1337 -j RETURN
 -A COUNTERSIGN -m owner --gid-owner 1338 -j RETURN
 -A COUNTERSIGN -p tcp --dport 22 -j RETURN
 -A COUNTERSIGN -d fd00::/8 -j RETURN
 -A COUNTERSIGN -p tcp --syn --dport 443 -m owner --uid-owner 1000 -j REDIRECT --to-ports 18441
 -A COUNTERSIGN -p tcp --syn --dport 80 -m owner --uid-owner 1000 -j REDIRECT --to-ports 18441
--A OUTPUT -p tcp -j COUNTERSIGN
+-I OUTPUT 1 -p tcp -j COUNTERSIGN
 COMMIT
 ";
 
@@ -143,7 +146,7 @@ COMMIT
     }
 
     #[test]
-    fn one_jump_stays_however_many_there_were() {
+    fn one_jump_is_left_and_it_is_the_first() {
         let (before, after) = (
             Chain::listed(TABLE).unwrap(),
             Chain {
@@ -158,6 +161,8 @@ COMMIT
                 ":COUNTERSIGN - [0:0]",
                 "-D OUTPUT -d 198.51.100.1/32 -j COUNTERSIGN",
                 "-D OUTPUT -p tcp -j COUNTERSIGN",
+                "-D OUTPUT -p tcp -j COUNTERSIGN",
+                "-I OUTPUT 1 -p tcp -j COUNTERSIGN",
                 "COMMIT"
             ]
         );

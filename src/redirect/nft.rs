@@ -6,14 +6,23 @@
 use std::fmt::Write;
 
 use super::rules::{Family, Rules, Step};
+use crate::net::original::PROBE_PORT;
 
 /// The name of our tables.
 const TABLE: &str = "countersign";
 
+/// A first packet only: a connection from before the kernel tracked any looks new, too.
+const FIRST: &str = "tcp flags & (fin | syn | rst | ack) == syn";
+
+/// Just before dstnat (-100), where meshes and iptables have their chains: of two NAT rules that fit a connection the first
+/// holds, and of two chains with one priority the one that was made last comes first. A number, as old versions of nft know
+/// the name in prerouting only.
+const PRIORITY: i32 = -101;
+
 /// A script that asks, when only checked, whether the kernel has NAT for this version of IP.
 pub(super) fn probe(family: Family) -> String {
     let table = table(family);
-    format!("table {table} {{ chain output {{ type nat hook output priority -100; }}; }}\n")
+    format!("table {table} {{ chain output {{ type nat hook output priority {PRIORITY}; }}; }}\n")
 }
 
 /// The script that sets the rules for some families, and drops the tables of others.
@@ -23,8 +32,10 @@ pub(super) fn script(rules: &Rules, set: &[Family], dropped: &[Family]) -> Strin
     for family in set {
         script.push_str(&removal(&[*family]));
         let _infallible = writeln!(script, "table {} {{\n\tchain output {{", table(*family));
-        // -100 is dstnat by its number; old versions of nft know the name in prerouting only.
-        script.push_str("\t\ttype nat hook output priority -100; policy accept;\n");
+        let _infallible = writeln!(
+            script,
+            "\t\ttype nat hook output priority {PRIORITY}; policy accept;"
+        );
         for step in rules.steps(*family) {
             let _infallible = writeln!(script, "\t\t{}", line(step, *family, rules));
         }
@@ -55,6 +66,11 @@ fn table(family: Family) -> String {
 fn line(step: Step, family: Family, rules: &Rules) -> String {
     match step {
         Step::PassLocal => "oifname \"lo\" return".to_owned(),
+        Step::Probe(address) => format!(
+            "{} daddr {address} tcp dport {PROBE_PORT} {FIRST} redirect to :{}",
+            keyword(family),
+            rules.port()
+        ),
         Step::PassUser(uid) => format!("meta skuid {uid} return"),
         Step::PassGroup(gid) => format!("meta skgid {gid} return"),
         Step::PassPort(port) => format!("tcp dport {port} return"),
@@ -62,9 +78,7 @@ fn line(step: Step, family: Family, rules: &Rules) -> String {
         Step::Redirect { user, port } => {
             let user = user.map_or_else(String::new, |uid| format!("meta skuid {uid} "));
             let port = port.map_or_else(String::new, |port| format!("tcp dport {port} "));
-            // A first packet only: a connection from before the kernel tracked any looks new, too.
-            let first = "tcp flags & (fin | syn | rst | ack) == syn";
-            format!("{user}{port}{first} redirect to :{}", rules.port())
+            format!("{user}{port}{FIRST} redirect to :{}", rules.port())
         }
     }
 }
@@ -89,8 +103,9 @@ table ip countersign
 delete table ip countersign
 table ip countersign {
 \tchain output {
-\t\ttype nat hook output priority -100; policy accept;
+\t\ttype nat hook output priority -101; policy accept;
 \t\toifname \"lo\" return
+\t\tip daddr 192.0.2.254 tcp dport 443 tcp flags & (fin | syn | rst | ack) == syn redirect to :18441
 \t\tmeta skuid 1337 return
 \t\tmeta skgid 1338 return
 \t\ttcp dport 22 return
@@ -105,7 +120,7 @@ table ip countersign {
     fn every_step_has_its_line_and_no_other_familys() {
         let script = script(&every_kind(), &[Family::V4], &[Family::V6]);
         assert_eq!(script, SCRIPT);
-        let v6 = line(every_kind().steps(Family::V6)[4], Family::V6, &every_kind());
+        let v6 = line(every_kind().steps(Family::V6)[5], Family::V6, &every_kind());
         assert_eq!(v6, "ip6 daddr fd00::/8 return");
     }
 

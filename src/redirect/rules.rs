@@ -5,10 +5,13 @@
 //! which order the kernel decides; `nft` and `iptables` only spell it out.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::num::NonZeroU16;
 
 use ipnet::IpNet;
 use thiserror::Error;
+
+use crate::net::original::PROBES;
 
 /// What somebody wants redirected; `Rules::new` checks it.
 #[derive(Clone, Debug, Default)]
@@ -67,6 +70,8 @@ pub enum Family {
 pub(super) enum Step {
     /// What stays on this host is not outbound: loopback, and the host's own addresses.
     PassLocal,
+    /// To the sidecar, whoever connects: its self-check.
+    Probe(IpAddr),
     PassUser(u32),
     PassGroup(u32),
     PassPort(NonZeroU16),
@@ -116,6 +121,11 @@ impl Rules {
         let wanted = &self.wanted;
         let networks = wanted.exempt_networks.iter().copied();
         let mut steps = vec![Step::PassLocal];
+        let probes = PROBES.into_iter().map(IpNet::from);
+        let probe = probes
+            .filter(|probe| family.has(probe))
+            .map(|probe| probe.addr());
+        steps.extend(probe.map(Step::Probe));
         steps.extend(wanted.exempt_uids.iter().copied().map(Step::PassUser));
         steps.extend(wanted.exempt_gids.iter().copied().map(Step::PassGroup));
         steps.extend(wanted.exempt_ports.iter().copied().map(Step::PassPort));
@@ -233,7 +243,12 @@ mod tests {
         };
         assert_eq!(
             rules.steps(Family::V4),
-            [Step::PassLocal, Step::PassUser(7), all]
+            [
+                Step::PassLocal,
+                Step::Probe(PROBES[0]),
+                Step::PassUser(7),
+                all
+            ]
         );
     }
 }

@@ -88,6 +88,8 @@ pub struct Metrics {
     pub clock_skew: GaugeVec,
     /// Requests from the gateway that were here before.
     pub replays: IntCounterVec,
+    /// Whether the kernel's redirect rules are in force, where that is checked.
+    pub redirect_active: IntGaugeVec,
     /// Requests that repeat an earlier one, by what was done with them.
     pub repeated_requests: IntCounterVec,
     /// Blind tunnels by result.
@@ -270,6 +272,11 @@ impl Metrics {
                 "countersign_replays_total",
                 "Authentic requests from the gateway that are byte for byte the same as an earlier one.",
                 &["route"],
+            )?,
+            redirect_active: table.gauges(
+                "countersign_redirect_active",
+                "Whether the kernel's redirect rules lead connections here, by version of IP.",
+                &["family"],
             )?,
             repeated_requests: table.counters(
                 "countersign_repeated_requests_total",

@@ -22,6 +22,10 @@ const PROVED_ELSEWHERE: &[(&str, &str)] = &[
         "the local CA ends: 30 days and 3 days",
     ),
     (
+        "CountersignRedirectInactive",
+        "redirect rules that are not in force for two minutes are critical",
+    ),
+    (
         "CountersignProxyRetries",
         "refused retries of a proxy warn for fifteen minutes",
     ),
@@ -50,6 +54,9 @@ const PROVED_ELSEWHERE: &[(&str, &str)] = &[
         "an injector that has not seen its Secret for a quarter of an hour is worth a look",
     ),
 ];
+
+/// Shown only where redirect rules are checked, which needs a network of its own; `redirect_precedence` has it.
+const WITH_RULES: &str = "countersign_redirect_active";
 
 /// An expression, and where it stands.
 struct Query {
@@ -170,7 +177,8 @@ fn all_are_there(metrics: &[String], queries: &[Query]) {
         .flat_map(|query| metrics_in(&query.expression))
         .collect();
     assert!(asked.len() > 35, "{asked:?}");
-    let missing: Vec<_> = asked.difference(&there).collect();
+    let missing = asked.difference(&there);
+    let missing: Vec<_> = missing.filter(|name| *name != WITH_RULES).collect();
     assert!(missing.is_empty(), "{missing:?}");
 }
 

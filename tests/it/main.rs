@@ -83,6 +83,7 @@ mod pods_get_the_sidecar;
 mod pods_that_ask_are_shown;
 mod pods_that_cannot_stay_as_they_are;
 mod redirect_is_explained;
+mod redirect_precedence;
 mod redirect_rules;
 mod redirected_apps_need_no_change;
 mod retried_by_proxy;

@@ -39,6 +39,9 @@ true
 {{- if eq (get . "way-in") "hostAliases" -}}
 {{- $arguments = concat $arguments (list "--egress-listen=127.0.0.1:443" "--egress-listen=127.0.0.1:80" "--nameservers=system") -}}
 {{- end -}}
+{{- if eq (get . "way-in") "redirect" -}}
+{{- $arguments = append $arguments "--redirect-self-check" -}}
+{{- end -}}
 {{- if $ingress -}}
 {{- $arguments = append $arguments (printf "--ingress-listen=:%s" (get . "ingress-port")) -}}
 {{- end -}}

@@ -49,7 +49,7 @@ impl Demo {
             .tempdir()
             .map_err(Failure::other)?;
         runtime()?.block_on(async {
-            let stage = Stage::build(folder.path()).await?;
+            let stage = Box::pin(Stage::build(folder.path())).await?;
             let story = stage.story().await;
             if self.once {
                 return story;
