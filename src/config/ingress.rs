@@ -91,6 +91,7 @@ fn usual(app: Origin) -> Route {
         max_skew: Some(Duration::from_mins(5)),
         replay: Replay::Report,
         retries: Policies::ingress(),
+        keeps_overrides: false,
         timeout: OTHERS,
         timeouts: by_path(None, &mut Problems::default()),
         // A notification has a few KB; a stranger may send as much before he is found out.
@@ -132,6 +133,8 @@ fn route(node: Node, keys: &keys::Config, problems: &mut Problems) -> Option<(Ro
         problems,
     );
     section.set("replay", &mut route.replay, values::replay, problems);
+    let keeps = &mut route.keeps_overrides;
+    section.set("override_fields", keeps, values::keeps_overrides, problems);
     let numbered = &mut route.retries.numbered;
     section.set("proxy_retries", numbered, values::retry_policy, problems);
     section.set("timeout", &mut route.timeout, values::duration, problems);

@@ -129,6 +129,15 @@ pub fn replay(text: &str) -> Result<Replay, String> {
     }
 }
 
+/// `remove` or `keep`, for fields that give a request another path or method.
+pub fn keeps_overrides(text: &str) -> Result<bool, String> {
+    match text {
+        "remove" => Ok(false),
+        "keep" => Ok(true),
+        _ => Err(format!("\"{text}\" is neither remove nor keep")),
+    }
+}
+
 /// `refuse`, `report` or `allow`, for requests that repeat an earlier one.
 pub fn retry_policy(text: &str) -> Result<RetryPolicy, String> {
     match text {

@@ -198,7 +198,7 @@ impl Egress {
     ) -> Result<Response<Body>, Fault> {
         let rules = self.rules.now();
         exchange.occupy(&self.slots)?;
-        intake::refuse_unservable(request.headers(), &self.pseudonym)?;
+        intake::refuse_unservable(request.uri(), request.headers(), &self.pseudonym)?;
         if request.method() == Method::CONNECT {
             return connect::grant(self, &rules.config, exchange, request, arrival).await;
         }

@@ -43,6 +43,31 @@ const HOP_BY_HOP: [HeaderName; 9] = [
     UPGRADE,
 ];
 
+/// Fields by which frameworks take another path or method than those of the request line. A signature does not cover them, so
+/// whoever can add one to an authentic call would choose what it does.
+const OVERRIDES: [HeaderName; 12] = [
+    HeaderName::from_static("x-forwarded-method"),
+    HeaderName::from_static("x-forwarded-path"),
+    HeaderName::from_static("x-forwarded-prefix"),
+    HeaderName::from_static("x-forwarded-uri"),
+    HeaderName::from_static("x-http-method"),
+    HeaderName::from_static("x-http-method-override"),
+    HeaderName::from_static("x-method-override"),
+    HeaderName::from_static("x-original-method"),
+    HeaderName::from_static("x-original-uri"),
+    HeaderName::from_static("x-original-url"),
+    HeaderName::from_static("x-rewrite-url"),
+    HeaderName::from_static("x-script-name"),
+];
+
+/// Removes the fields that would give a request another path or method, however they are written.
+pub fn remove_overrides(headers: &mut HeaderMap) {
+    for name in &OVERRIDES {
+        headers.remove(name);
+    }
+    remove_twins(headers, &OVERRIDES);
+}
+
 /// Removes the hop-by-hop fields, what `Connection` nominates, and everything named `countersign-*`.
 pub fn clean(headers: &mut HeaderMap) {
     for name in nominated(headers) {

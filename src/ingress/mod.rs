@@ -124,7 +124,7 @@ impl Ingress {
     ) -> Result<Received<'a>, Fault> {
         let since = Stopwatch::start();
         exchange.occupy(&self.slots)?;
-        intake::refuse_unservable(request.headers(), &self.pseudonym)?;
+        intake::refuse_unservable(request.uri(), request.headers(), &self.pseudonym)?;
         if request.method() == Method::CONNECT {
             let text = "CONNECT is for proxies, and this is none";
             return Err(Fault::not_sent(Code::RequestMalformed, text));

@@ -251,6 +251,9 @@ impl<'a> Received<'a> {
         let mut fields = self.head.headers.clone();
         headers::clean(&mut fields);
         headers::remove_twins(&mut fields, &NAMES);
+        if !self.route.keeps_overrides {
+            headers::remove_overrides(&mut fields);
+        }
         headers::add_via(&mut fields, self.head.version, pseudonym);
         // The body is here already, and the signature of the answer covers bytes without a coding.
         fields.remove(EXPECT);

@@ -54,6 +54,8 @@ pub struct Route {
     pub replay: Replay,
     /// What happens to requests that a proxy repeats.
     pub retries: Policies,
+    /// Whether the app sees fields that give a request another path or method.
+    pub keeps_overrides: bool,
     /// How long Alipay+ waits for the answer.
     pub timeout: Duration,
     /// The same for paths that end like this, the most exact one first.
@@ -233,6 +235,7 @@ mod tests {
             max_skew: None,
             replay: Replay::Report,
             retries: Policies::ingress(),
+            keeps_overrides: false,
             timeout: Duration::from_secs(5),
             timeouts: vec![
                 ("payments/pay".to_owned(), Duration::from_secs(9)),

@@ -419,3 +419,28 @@ async fn connect_is_for_proxies_and_refused() {
         assert_eq!(refusal, "400 request_malformed PARAM_ILLEGAL", "{target}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fields_that_override_path_or_method_do_not_reach_the_app() {
+    let names = [
+        "X-Original-URL",
+        "x-rewrite-url",
+        "X-HTTP-Method-Override",
+        "X_HTTP_Method",
+        "x_forwarded_prefix",
+        "X-Original-Method",
+    ];
+    let fields: String = names.map(|name| format!("{name}: /refund\r\n")).concat();
+    for (route, count) in [("", 0), ("      override_fields: keep", names.len())] {
+        let mut world = Inbound::with(route, "").await;
+        let message = world.message(NOTIFY, b"{}");
+        let response = format!(
+            "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{SUCCESS}",
+            SUCCESS.len()
+        );
+        let request = message.with(&format!("{}{fields}", message.headers()));
+        let (answer, seen) = world.exchange(request, response.as_bytes()).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        assert_eq!(seen.matches("/refund").count(), count, "{seen}");
+    }
+}

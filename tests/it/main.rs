@@ -55,6 +55,7 @@ mod every_address_is_reached;
 #[cfg(feature = "pkcs11")]
 mod every_query_finds_data;
 mod exchanges_outlive_rotations;
+mod http2_targets;
 mod https_clients_need_no_change;
 mod identities_are_chosen;
 mod images_are_small_and_bare;

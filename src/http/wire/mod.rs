@@ -23,6 +23,7 @@ use std::{fmt, io};
 pub use answers::Answers;
 pub use malformed::Malformed;
 pub use requests::{Asked, Requests};
+pub use target::origin_form;
 
 use crate::exchange::{Code, Fault};
 

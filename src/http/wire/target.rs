@@ -71,6 +71,18 @@ fn absolute(target: &[u8]) -> Result<(), Malformed> {
     path_and_query(path)
 }
 
+/// Path and query of a request that was not read by [`Requests`](super::Requests), as over HTTP/2.
+///
+/// # Errors
+/// When a byte may not be in it, or when it is neither `*` nor begins with `/`.
+pub fn origin_form(target: &[u8]) -> Result<(), Malformed> {
+    match target {
+        b"*" => Ok(()),
+        [b'/', ..] => path_and_query(target),
+        _ => Err(Malformed::TargetForm),
+    }
+}
+
 fn path_and_query(target: &[u8]) -> Result<(), Malformed> {
     let mut in_query = false;
     let fits = target.iter().all(|byte| {
