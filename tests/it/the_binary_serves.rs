@@ -77,6 +77,19 @@ async fn operators_see_readiness_metrics_and_a_page_without_secrets() {
     let files = Files::new();
     let file = files.config("http://127.0.0.1:1", "", "");
     let mut sidecar = Sidecar::run(&["run", "--config", text(&file)]);
+    for path in [
+        "/", "/livez", "/readyz", "/metrics", "/keys", "/ca.pem", "/none",
+    ] {
+        let answer = get(&sidecar, path).await;
+        assert_eq!(answer.field("cache-control"), Some("no-store"), "{path}");
+        assert_eq!(
+            answer.field("x-content-type-options"),
+            Some("nosniff"),
+            "{path}"
+        );
+        let policy = answer.field("content-security-policy").unwrap();
+        assert!(policy.starts_with("default-src 'none'"), "{path}: {policy}");
+    }
     assert_eq!(get(&sidecar, "/livez").await.status, 200);
     let request = post(
         &format!("{PAY}?card=4111-1111"),
