@@ -32,9 +32,9 @@ image:
 	$(PROGRESS) image scripts/image.sh static
 	$(PROGRESS) image scripts/image.sh redirect
 
-
+# Tests wait for processes and time-outs more than they compute, so more of them run than there are cores.
 unit:
-	$(PROGRESS) unit cargo test --workspace --locked
+	RUST_TEST_THREADS=4 $(PROGRESS) unit cargo test --workspace --locked
 
 # Ten seconds of each target from the same start; what is found is left in fuzz/artifacts. To look further,
 # run scripts/fuzz.sh.
@@ -57,4 +57,4 @@ build:
 
 # Half an hour of mixed faults; not part of `test`.
 soak: build
-	scripts/soak.py 30
+	scripts/soak.py 30 target/release/countersign

@@ -5,7 +5,8 @@
 
 Payments of six apps go through the sidecar to the simulated gateway, which is asked for one of its faults
 by half of them. Between both stands a wire that counts what is delivered, by payment, and cuts, resets,
-drips and withholds answers. Some apps hang up. The other way calls come, a third of them forged or
+drips and withholds answers. Some apps hang up, and some are behind a proxy that repeats their request, numbered as a second
+attempt. The reader of the sidecar's log stops reading now and then. The other way calls come, a third of them forged or
 repeated, to an app that counts what it sees. Loopback only, throw-away keys in a temporary folder; 30
 minutes unless told otherwise. Needs the openssl command.
 
@@ -152,12 +153,13 @@ class Server(socketserver.ThreadingTCPServer):
     request_queue_size = 128
 
 
-def pay(number, fault, wire, stream, reader):
-    """One payment; what the app is told."""
+def pay(number, fault, wire, stream, reader, attempt=1):
+    """One payment, or its repetition by a proxy; what the app is told."""
     identifier = f"R{number}"
     body = json.dumps({"paymentRequestId": identifier, "paymentAmount": {"currency": "JPY", "value": "100"}})
     extra = f"sandbox-fault: {fault}\r\n" if fault else ""
     extra += f"soak-wire: {wire}\r\n" if wire else ""
+    extra += f"x-envoy-attempt-count: {attempt}\r\n" if attempt > 1 else ""
     request = (
         f"POST /aps/api/v1/payments/pay HTTP/1.1\r\nHost: 127.0.0.1:{EGRESS}\r\n{extra}"
         f"Content-Length: {len(body)}\r\n\r\n{body}"
@@ -183,7 +185,9 @@ def pay(number, fault, wire, stream, reader):
     if error and json.loads(answer)["result"]["resultStatus"] != "U":
         problem(f"{identifier}: {error} told as {answer!r}")
     # A machine that has other things to do makes the wire late, and no harm.
-    if not fault and not wire and verdict != "verified" and error != "upstream_timeout":
+    if attempt > 1 and error != "retried_by_proxy":
+        problem(f"{identifier}: a repetition by a proxy got {error or verdict}")
+    if attempt == 1 and not fault and not wire and verdict != "verified" and error != "upstream_timeout":
         problem(f"{identifier}: nothing was wrong, and it got {error or verdict}")
     with lock:
         if fields.get("countersign-outcome") == "not-sent" and delivered[identifier]:
@@ -204,6 +208,11 @@ def app(which):
                 stream = socket.create_connection(("127.0.0.1", EGRESS), timeout=20)
                 reader = stream.makefile("rb")
             told = pay(number, fault, wire, stream, reader)
+            # After whatever is no "not-sent", it must not be delivered again.
+            if told not in ("hung up", "nothing") and delivered[f"R{number}"] and random.random() < 0.1:
+                with lock:
+                    outcomes["repeated by a proxy"] += 1
+                told = pay(number, fault, wire, stream, reader, attempt=2)
         except OSError as error:
             told = f"broken: {type(error).__name__}"
         with lock:
@@ -281,6 +290,13 @@ admin: {{ listen: "127.0.0.1:{ADMIN}" }}
     return file
 
 
+def read_log(stream):
+    """Reads the log with pauses of up to 10 s, in which the pipe fills up; nothing may wait for that."""
+    while stream.readline():
+        if random.random() < 0.001:
+            time.sleep(random.random() * 10)
+
+
 def descriptors(process):
     return len(os.listdir(f"/proc/{process.pid}/fd"))
 
@@ -332,8 +348,8 @@ def serve(folder):
         wire.ca = f"{folder}/ca.pem"
         for server in (wire, partner):
             threading.Thread(target=server.serve_forever, daemon=True).start()
-        with open(f"{folder}/log", "w") as log:
-            process = subprocess.Popen([BINARY, "run", "--config", configuration(folder)], stdout=log)
+        process = subprocess.Popen([BINARY, "run", "--config", configuration(folder)], stdout=subprocess.PIPE)
+        threading.Thread(target=read_log, args=(process.stdout,), daemon=True).start()
         try:
             while not is_ready():
                 time.sleep(0.05)

@@ -9,11 +9,13 @@ use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::Instant;
 
 use serde_json::Value;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 
 use crate::support::Files;
 use crate::support::pki::Pki;
 use crate::support::process::{PATIENCE, command, countersign, text};
-use crate::support::raw::{RawGateway, UNSIGNED, post, send};
+use crate::support::raw::{RawGateway, UNSIGNED, post, read_message, send};
 use crate::support::reviews::{pod, review};
 use crate::support::world::{PAY, payment};
 
@@ -64,6 +66,21 @@ impl Muted {
         }
     }
 
+    /// Sends requests that are refused at once, each with a line of nearly 1 KiB.
+    async fn refuse(&self, times: usize) {
+        let mut stream = TcpStream::connect(self.egress).await.unwrap();
+        let path = "x".repeat(512);
+        let request = format!(
+            "POST /{path} HTTP/1.1\r\nHost: open-sea-global.alipayplus.com\r\nClient-Id: OTHER\r\n\
+             Content-Length: 0\r\n\r\n"
+        );
+        for _ in 0..times {
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let response = read_message(&mut stream).await.unwrap();
+            assert!(response.starts_with(b"HTTP/1.1 400"), "{response:?}");
+        }
+    }
+
     async fn get(&self, path: &str) -> (u16, String) {
         get(self.admin, path).await
     }
@@ -85,6 +102,13 @@ impl Muted {
     }
 }
 
+impl Drop for Muted {
+    fn drop(&mut self) {
+        let _gone = self.child.kill();
+        let _gone = self.child.wait();
+    }
+}
+
 fn free() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap()
@@ -98,9 +122,7 @@ async fn get(admin: SocketAddr, path: &str) -> (u16, String) {
 
 async fn until_ready(admin: SocketAddr) {
     let start = Instant::now();
-    while tokio::net::TcpStream::connect(admin).await.is_err()
-        || get(admin, "/readyz").await.0 != 200
-    {
+    while TcpStream::connect(admin).await.is_err() || get(admin, "/readyz").await.0 != 200 {
         assert!(start.elapsed() < PATIENCE, "it is never ready");
     }
 }
@@ -149,28 +171,32 @@ async fn an_unread_log_delays_no_response_and_no_drain() {
 #[tokio::test(flavor = "multi_thread")]
 async fn lines_lost_to_a_full_queue_are_counted_and_reported() {
     let mut sidecar = Muted::start(|command| {
-        // Some hundred lines for each request fill the queue soon.
-        command.args(["--log-level", "trace"]);
         command.stdout(Stdio::piped()).stderr(Stdio::null());
     })
     .await;
     let stdout: ChildStdout = sidecar.child.stdout.take().unwrap();
+    let mut requests = 0;
     while sidecar.lost().await == 0 {
-        sidecar.pay(50, "").await;
+        sidecar.refuse(1000).await;
+        requests += 1000;
     }
-    let mut reported = 0;
+    let lost = sidecar.lost().await;
+    let (mut exchanges, mut reported) = (0, 0);
     let mut lines = BufReader::new(stdout).lines();
     for line in lines.by_ref() {
         let line: Value = serde_json::from_str(&line.unwrap()).unwrap();
+        exchanges += u64::from(line["message"] == "exchange");
         let message = line["message"].as_str().unwrap_or_default();
         if message.starts_with("log lines were lost") {
             assert_eq!(line["level"], "WARN");
             reported += line["lost"].as_u64().unwrap();
+        }
+        if exchanges + lost == requests {
             break;
         }
     }
-    // Nothing was lost since: half of the queue is free.
-    assert_eq!(sidecar.lost().await, reported);
+    assert_eq!(reported, lost);
+    assert_eq!(sidecar.lost().await, lost);
 }
 
 #[tokio::test(flavor = "multi_thread")]
