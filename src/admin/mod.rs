@@ -25,6 +25,7 @@ use crate::http::body::full;
 use crate::keys::{KeyFacts, Keyring};
 use crate::live::Live;
 use crate::net::drain::{Drain, Phase};
+use crate::net::linger::Linger;
 use crate::net::listener::Place;
 use crate::net::serve::{Ends, Service, Settings};
 use crate::telemetry::Metrics;
@@ -58,6 +59,7 @@ pub fn settings(metrics: &Metrics, others: u32) -> Settings {
         write_timeout: PATIENCE,
         head_limit: HEAD_LIMIT,
         counted: Some((metrics.clone(), "admin")),
+        linger: Linger::unauthenticated(),
         ..Settings::plain(metrics.connections.with_label_values(&["admin"]))
     }
 }

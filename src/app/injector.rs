@@ -21,6 +21,7 @@ use crate::kube::webhook::Webhook;
 use crate::net::certificate::Served;
 use crate::net::drain::{self, Drain};
 use crate::net::handshake::Tls;
+use crate::net::linger::Linger;
 use crate::net::listener::{BindError, Place};
 use crate::net::serve::Settings;
 use crate::net::tls::{self, TlsError};
@@ -110,6 +111,7 @@ pub async fn start(
         head_limit: HEAD_LIMIT,
         tls: Some(tls),
         counted: Some((metrics.clone(), NAME)),
+        linger: Linger::unauthenticated(),
         ..Settings::plain(metrics.connections.with_label_values(&[NAME]))
     };
     let webhook = serve(listeners, webhook, &settings, &drain);

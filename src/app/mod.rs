@@ -93,9 +93,6 @@ pub async fn start(mut prepared: Prepared) -> Result<Running, StartError> {
 
 /// How long a connection from outside may be without a request: strangers can make many.
 const STRANGERS: Duration = Duration::from_secs(30);
-/// How long a connection of ingress lingers, and in what time 1 KiB must come: its client may have proved nothing.
-const UNAUTHENTICATED_LINGER: (Duration, Duration) =
-    (Duration::from_secs(10), Duration::from_secs(2));
 
 /// What the rooms share.
 struct Common {
@@ -265,9 +262,7 @@ impl Common {
                 Direction::Egress => usual.head_timeout,
             },
             linger: match direction {
-                Direction::Ingress => {
-                    Linger::new(UNAUTHENTICATED_LINGER.0, UNAUTHENTICATED_LINGER.1)
-                }
+                Direction::Ingress => Linger::unauthenticated(),
                 Direction::Egress => usual.linger.clone(),
             },
             ..usual

@@ -16,14 +16,14 @@ use tokio::io::{AsyncRead, ReadBuf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Sleep, sleep};
 
-/// The most connections of a listener that linger at a time.
+/// The most connections that linger at a time, of a direction or a port for operators.
 const MOST_CONNECTIONS: usize = 64;
 /// Bytes that must come in each [`Linger::window`].
 const LEAST: usize = 1024;
 /// How long, and for how many bytes, a connection lingers when too many do.
 const WITHOUT_PERMIT: (Duration, usize) = (Duration::from_secs(1), 1 << 20);
 
-/// How the connections of a listener linger; clones share the number of them.
+/// How connections linger; clones share the number of those that do.
 #[derive(Clone, Debug)]
 pub struct Linger {
     /// How long at the most.
@@ -41,6 +41,13 @@ impl Linger {
             window,
             permits: Arc::new(Semaphore::new(MOST_CONNECTIONS)),
         }
+    }
+}
+
+impl Linger {
+    /// For clients that may have proved nothing: 10 s, and 1 KiB in each 2 s.
+    pub fn unauthenticated() -> Self {
+        Self::new(Duration::from_secs(10), Duration::from_secs(2))
     }
 }
 

@@ -130,7 +130,7 @@ async fn real_clients_see_401_on_ingress_behind_tls() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_never_stops_sending_is_cut_off_and_holds_no_drain_up() {
-    let world = Inbound::with("", "drain: { grace: 0s, deadline: 30s }").await;
+    let world = Inbound::with("", "drain: { grace: 0s, deadline: 5s }").await;
     let mut endless = TcpStream::connect(world.ingress).await.unwrap();
     let head = "POST /notify HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000000000\r\n\r\n";
     endless.write_all(head.as_bytes()).await.unwrap();
