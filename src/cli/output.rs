@@ -63,7 +63,7 @@ pub fn complain(line: impl Display) {
     to_stderr(format!("countersign: {}\n", redact(&masked)));
 }
 
-/// What is wrong with the arguments, in several lines, from [`arguments::explain`].
+/// What is wrong with the arguments, in several lines, from `arguments::explain`.
 pub fn warn_of_usage(text: impl Display) {
     to_stderr(format!("{}\n", redact(&text.to_string())));
 }

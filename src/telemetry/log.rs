@@ -1,6 +1,6 @@
 //! Installs the log subscriber: JSON lines for machines, readable lines for a person.
 //!
-//! Called once by `cli`. Lines are written by [`super::log_writer`], and which there are is decided by
+//! Called once by `cli`. Lines are written by `log_writer`, and which there are is decided by
 //! [`super::line`].
 
 use std::fmt::Display;
